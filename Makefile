@@ -1,0 +1,120 @@
+# One command per chore; `make help` lists them. Everything lives in this folder: .venv, .venv-bench and build/.
+# Needed beforehand: Python 3.10 or newer, a C++20 compiler (GCC or Clang) and make. CMake and Ninja come from PyPI.
+
+PYTHON ?= python3
+# Warnings of the C++ compiler fail the build in CI; a newer compiler's new warning must not stop anybody else.
+WERROR ?= $(if $(CI),ON,OFF)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+BENCH_VENV := .venv-bench
+CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
+CTEST := PATH="$(CURDIR)/$(BIN):$$PATH" ctest
+
+# Folders are listed too: their time changes when a file is added, renamed or removed.
+NATIVE_SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake)
+PYTHON_SOURCES := $(shell find src -not -path '*/__pycache__*')
+CPP_FORMATTED = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc')
+
+# A stamp stands for a finished step and is remade when what it depends on is newer.
+TOOLS := $(VENV)/.tools
+PACKAGE := $(VENV)/.package
+LINTERS := $(VENV)/.linters
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint format stubs sanitize neon bench docs wheel wheels clean
+
+help:  ## List the chores
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+build: $(PACKAGE)  ## Compile the package and install it, editable, in .venv
+
+demo: $(PACKAGE)  ## Run the main job on a real photograph and show what it made
+	$(BIN)/depthwise demo
+
+test: $(PACKAGE)  ## Run the test suite on the sources as they are (PYTEST_ARGS="-k name" narrows it)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(LINTERS)  ## Check style, types and the compiled module's stub; changes nothing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CPP_FORMATTED)
+	$(BIN)/python -m nanobind.stubgen -q -m depthwise._native -o build/_native.pyi
+	$(BIN)/ruff format -q build/_native.pyi
+	diff -u src/depthwise/_native.pyi build/_native.pyi
+
+format: $(LINTERS)  ## Rewrite the sources in the house's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(CPP_FORMATTED)
+
+stubs: $(LINTERS)  ## Write src/depthwise/_native.pyi anew from the compiled module
+	$(BIN)/python -m nanobind.stubgen -q -m depthwise._native -o src/depthwise/_native.pyi
+	$(BIN)/ruff format -q src/depthwise/_native.pyi
+
+sanitize: $(TOOLS)  ## Run the C++ tests under the address, undefined-behaviour and thread sanitizers
+	@$(MAKE) --no-print-directory cpp-tests BUILD=build/asan FLAGS="-DDEPTHWISE_SANITIZE=address,undefined"
+	@$(MAKE) --no-print-directory cpp-tests BUILD=build/tsan FLAGS="-DDEPTHWISE_SANITIZE=thread"
+
+neon: $(TOOLS)  ## Cross-compile the C++ tests for 64-bit Arm and run them under QEMU
+	@$(MAKE) --no-print-directory cpp-tests BUILD=build/neon FLAGS="-DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake"
+
+.PHONY: cpp-tests
+cpp-tests:
+	$(CMAKE) -S . -B $(BUILD) -G Ninja --log-level=WARNING -DDEPTHWISE_BUILD_PYTHON=OFF -DDEPTHWISE_BUILD_TESTS=ON \
+	  -DDEPTHWISE_WERROR=ON $(FLAGS)
+	$(CMAKE) --build $(BUILD)
+	$(CTEST) --test-dir $(BUILD) --no-tests=error --verbose
+
+bench: $(BENCH_VENV)/.package  ## Time the package and its peers, in .venv-bench (BENCH_ARGS="--help" for options)
+	$(BENCH_VENV)/bin/python -m benchmarks.run $(BENCH_ARGS)
+
+docs: $(PACKAGE)  ## Write the API reference as HTML into build/docs
+	$(PIP) install --quiet "pdoc>=15"
+	$(BIN)/pdoc --docformat google -o build/docs depthwise '!depthwise._native'
+
+wheel: build/.wheel  ## Build this interpreter's wheel into dist/
+
+wheels: $(TOOLS)  ## Build the release wheels of this platform with cibuildwheel (Linux: needs Docker)
+	$(PIP) install --quiet "cibuildwheel>=3"
+	$(BIN)/cibuildwheel --output-dir wheelhouse
+
+clean:  ## Remove everything that was made here
+	rm -rf $(VENV) $(BENCH_VENV) build dist wheelhouse .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(TOOLS):
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip
+	$(PIP) install --quiet scikit-build-core nanobind cmake ninja
+	@touch $@
+
+# Editable: Python sources are live, so only a change of the C++ ones (or of the set-up) leads here again.
+$(PACKAGE): $(TOOLS) $(NATIVE_SOURCES)
+	SKBUILD_CMAKE_DEFINE=DEPTHWISE_WERROR=$(WERROR) \
+	  $(PIP) install --quiet --no-build-isolation --check-build-dependencies --editable ".[test]"
+	@touch $@
+
+$(LINTERS): $(PACKAGE)
+	SKBUILD_CMAKE_DEFINE=DEPTHWISE_WERROR=$(WERROR) \
+	  $(PIP) install --quiet --no-build-isolation --editable ".[dev]"
+	@touch $@
+
+build/.wheel: $(PACKAGE) $(PYTHON_SOURCES)
+	rm -f dist/*.whl
+	SKBUILD_CMAKE_DEFINE=DEPTHWISE_WERROR=$(WERROR) \
+	  $(PIP) wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+	@touch $@
+
+# The benchmark measures the wheel, as users get it, next to its peers.
+$(BENCH_VENV)/.peers: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(BENCH_VENV)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	@touch $@
+
+$(BENCH_VENV)/.package: $(BENCH_VENV)/.peers build/.wheel
+	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
+	@touch $@
