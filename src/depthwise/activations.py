@@ -1,9 +1,9 @@
 """The fused activations: one table that every front-end, kernel and tool reads.
 
-An activation is applied to the output of the convolution while it is still in registers. This module says which
-ones exist, what they compute, how they are spelled and which number stands for each in the compiled core
-(`csrc/params.h` holds the same numbers). It imports no array library; the float64 implementation that everything
-is tested against is in `reference.py`.
+An activation is applied to the output of the convolution while it is still in registers. This module says
+which ones exist, what they compute, how they are spelled and which number stands for each in the compiled
+core (`csrc/params.h` holds the same numbers). It imports no array library; the float64 implementation that
+everything is tested against is in `reference.py`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class ActivationInfo:
         formula: what it computes, in Python notation, with `x` the value it is given.
         help: one sentence on what it is and where it is met.
         aliases: other names that are accepted for it.
-        default_alpha: the value of `alpha` in the formula when none is given; None when the formula has no `alpha`.
-        needs_preactivation: whether its derivative is computed from its input. Where False the output is enough,
-            so a training step does not have to keep the input.
+        default_alpha: the value of `alpha` in the formula when none is given; None when the formula has none.
+        needs_preactivation: whether its derivative is computed from its input. Where False the output is
+            enough, so a training step does not have to keep the input.
     """
 
     code: int
@@ -109,13 +109,14 @@ class Activation:
 
     Args:
         name: a key of `ACTIVATIONS` or one of the aliases there, in any case. Kept as the key.
-        alpha: the `alpha` of the formulas of `leaky_relu` (default 0.2) and `elu` (default 1.0): a finite number,
-            not negative, since the sign of the output must tell the sign of the input for the derivative.
-            0.0 on every activation whose formula has no `alpha`.
+        alpha: the `alpha` in the formulas of `leaky_relu` (default 0.2) and `elu` (default 1.0): a finite
+            number, not negative, since the sign of the output must tell the sign of the input for the
+            derivative. 0.0 on every activation whose formula has no `alpha`.
 
     Raises:
         TypeError: `name` is not a string or `alpha` not a number.
-        ValueError: `name` is unknown, or `alpha` is negative, not finite, or given where the formula has none.
+        ValueError: `name` is unknown, or `alpha` is negative, not finite, or given where the formula has
+            none.
     """
 
     name: str
@@ -132,7 +133,7 @@ class Activation:
         return ACTIVATIONS[self.name]
 
 
-ActivationLike: TypeAlias = "None | str | tuple[str, float] | Activation"
+ActivationLike: TypeAlias = "str | tuple[str, float] | Activation | None"
 
 
 def normalise(activation: ActivationLike) -> Activation:
@@ -144,7 +145,8 @@ def normalise(activation: ActivationLike) -> Activation:
     Activation(name='elu', alpha=0.5)
 
     Args:
-        activation: None for no activation, a name or alias in any case, a pair (name, alpha), or an `Activation`.
+        activation: None for no activation, a name or alias in any case, a pair (name, alpha), or an
+            `Activation`.
 
     Raises:
         TypeError: it is none of these.
@@ -185,7 +187,8 @@ def _normalised_alpha(name: str, alpha: float | None) -> float:
         number = math.inf
     except TypeError:
         raise TypeError(
-            f"activation: expected alpha of {name} to be a number, got {alpha!r} of type {type(alpha).__name__}"
+            f"activation: expected a number for the alpha of {name}, "
+            f"got {alpha!r} of type {type(alpha).__name__}"
         ) from None
     if default is None:
         if number == 0.0:

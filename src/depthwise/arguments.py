@@ -1,7 +1,7 @@
 """The arguments of a depthwise convolution, one by one: as data, and as the checks that `Spec` runs on them.
 
-`ARGUMENTS` is what signatures, command lines, forms and reference pages are made from. The checks below it take
-whatever a caller passed and return the one normal form, or raise.
+`ARGUMENTS` is what command lines, forms and reference pages are made from. The checks below it take whatever
+a caller passed and return the one normal form, or raise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Argument:
         type: what may be passed, in words.
         help: what it does, in one or two sentences.
         required: whether it has to be given.
-        default: what it is when it is not given; None when it is required. Plain numbers, strings, bools and tuples.
+        default: what it is when it is not given, in plain numbers, strings, bools and tuples; None when it is
+            required.
         minimum: the smallest integer allowed, where integers are.
         maximum: the largest integer allowed, where integers are.
         choices: the strings allowed, where strings are; other spellings may be accepted as well.
@@ -72,8 +73,9 @@ ARGUMENTS: Final[tuple[Argument, ...]] = (
     Argument(
         "padding",
         "string, integer, pair of integers (height, width) or ((top, bottom), (left, right))",
-        "Zeros around the image. 'valid' adds none; 'same' adds as many as it takes for an output of the size of the "
-        "input divided by the stride and rounded up, an odd one below and to the right; integers say how many.",
+        "Zeros around the image. 'valid' adds none; 'same' adds what it takes for an output of the size of "
+        "the input divided by the stride and rounded up, an odd one below or to the right; integers say how "
+        "many.",
         default="valid",
         minimum=0,
         maximum=_LARGEST,
@@ -98,7 +100,7 @@ ARGUMENTS: Final[tuple[Argument, ...]] = (
     Argument(
         "dilation_rate",
         "integer or pair of integers (height, width)",
-        "Distance in pixels between neighbouring taps of the window, along height and width; 1 leaves no gaps.",
+        "Distance in pixels between neighbouring taps of the window, along height and width; 1 is no gap.",
         default=(1, 1),
         minimum=1,
         maximum=_LARGEST,
@@ -118,7 +120,9 @@ ARGUMENTS: Final[tuple[Argument, ...]] = (
     ),
 )
 
-_BY_NAME: Final[Mapping[str, Argument]] = MappingProxyType({argument.name: argument for argument in ARGUMENTS})
+_BY_NAME: Final[Mapping[str, Argument]] = MappingProxyType(
+    {argument.name: argument for argument in ARGUMENTS}
+)
 
 
 def pair_argument(name: str, value: PairLike) -> Pair:
@@ -140,9 +144,10 @@ def integer_argument(name: str, value: SupportsIndex) -> int:
 
 
 def padding_argument(value: PaddingLike) -> Padding:
-    """"valid" or "same", or the zeros on each side: ((top, bottom), (left, right))."""
+    """The name of a rule, in lower case, or the zeros on each side: ((top, bottom), (left, right))."""
     expected = (
-        f"'valid', 'same', a {_integers('padding')}, a pair (height, width) of them or ((top, bottom), (left, right))"
+        f"'valid', 'same', a {_integers('padding')}, a pair (height, width) of them "
+        "or ((top, bottom), (left, right))"
     )
     if isinstance(value, str):
         name = value.lower()
@@ -212,7 +217,7 @@ def partial_sizes(
 
 
 def _items(value: object) -> tuple[object, ...] | None:
-    """The items of a sequence, None for anything else. Arrays and the list types of frameworks count as sequences."""
+    """The items of a sequence, arrays and the list types of frameworks included; None for anything else."""
     if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__getitem__"):
         return None
     try:
@@ -233,7 +238,11 @@ def _integer_argument(name: str, item: object, value: object, expected: str) -> 
     try:
         number = _index(item)
     except TypeError:
-        _raise_type_error(name, expected, value)
+        if item is value:
+            _raise_type_error(name, expected, value)
+        raise TypeError(
+            f"{name}: expected {expected}, got {value!r}, with {item!r} of type {type(item).__name__}"
+        ) from None
     argument = _BY_NAME[name]
     if argument.minimum is not None and number < argument.minimum:
         raise _value_error(name, expected, value)

@@ -20,7 +20,8 @@ class Cost:
         macs: multiply-accumulates as papers count them: every output element times every tap of the kernel,
             the taps that fall on padding included.
         macs_inside: multiply-accumulates that meet the image; the rest multiply zeros and need not be done.
-        flops: floating-point operations that must be done, 2 * `macs_inside`. Bias and activation are not counted.
+        flops: floating-point operations that must be done, 2 * `macs_inside`; bias and activation are not
+            counted.
         parameters: trainable numbers: kernel and, with `use_bias`, bias.
         bytes_read: bytes of the input, the kernel and the bias, each read once.
         bytes_written: bytes of the output, written once.

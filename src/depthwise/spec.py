@@ -1,11 +1,13 @@
 """The arguments of a depthwise convolution: validated once, described once.
 
-Every front-end turns what its caller passed into a `Spec` and asks it for shapes, padding and cost, so that all of
-them accept the same things and fail with the same words. Every message names the argument, says what was expected
-and what was received; a wrong type is a TypeError, a wrong value a ValueError. No array library is needed here.
+Every front-end turns what its caller passed into a `Spec` and asks it for shapes, padding and cost, so that
+all of them accept the same things and fail with the same words. Every message names the argument, says what
+was expected and what was received; a wrong type is a TypeError, a wrong value a ValueError. No array library
+is needed here.
 
-The rules are those of Keras and TensorFlow: layouts NHWC (`channels_last`) and NCHW (`channels_first`), kernels of
-shape (kernel height, kernel width, channels, depth multiplier), output channel `c * depth_multiplier + m`.
+The rules are those of Keras and TensorFlow: layouts NHWC (`channels_last`) and NCHW (`channels_first`),
+kernels of shape (kernel height, kernel width, channels, depth multiplier), and output channel
+`c * depth_multiplier + m` for filter m of input channel c.
 """
 
 from __future__ import annotations
@@ -54,14 +56,14 @@ class Spec:
     Args:
         kernel_size: height and width of the window, in taps; at least 1.
         strides: step of the window along height and width, in pixels; at least 1.
-        padding: zeros around the image: "valid" (none), "same" (TensorFlow's rule: as many as it takes for an output
-            of ceil(input / stride), the odd one below and to the right), an integer or a pair for symmetric padding,
-            or ((top, bottom), (left, right)). Strings in any case.
+        padding: zeros around the image: "valid" (none), "same" (TensorFlow's rule: as many as it takes for an
+            output of ceil(input / stride), an odd one below or to the right), an integer or a pair for as
+            many on both sides, or ((top, bottom), (left, right)). Strings in any case.
         depth_multiplier: output channels per input channel; at least 1.
         data_format: "channels_last" (batch, height, width, channels) or "channels_first"
             (batch, channels, height, width), in any case.
-        dilation_rate: distance between neighbouring taps along height and width, in pixels; at least 1. May be
-            combined with any strides.
+        dilation_rate: distance between neighbouring taps along height and width, in pixels; at least 1. May
+            be combined with any strides.
         activation: what is applied to the output: None, a name, a pair (name, alpha) or an `Activation`.
         use_bias: whether a bias of one number per output channel is added before the activation.
 
@@ -121,7 +123,8 @@ class Spec:
         2
 
         Args:
-            kernel_shape: (kernel height, kernel width, channels, depth multiplier), all but the channels at least 1.
+            kernel_shape: (kernel height, kernel width, channels, depth multiplier), all but the channels at
+                least 1.
             strides, padding, data_format, dilation_rate, activation, use_bias: as in `Spec`.
 
         Raises:
@@ -130,8 +133,8 @@ class Spec:
         height, width, _, multiplier = shape = arguments.sizes("kernel", kernel_shape, _KERNEL_DIMENSIONS)
         if min(height, width, multiplier) < 1:
             raise ValueError(
-                f"kernel: expected shape ({', '.join(_KERNEL_DIMENSIONS)}) with kernel height, kernel width and depth multiplier "
-                f"of at least 1, got shape {shape}"
+                f"kernel: expected shape ({', '.join(_KERNEL_DIMENSIONS)}) with kernel height, kernel width "
+                f"and depth multiplier of at least 1, got shape {shape}"
             )
         return cls(
             (height, width), strides, padding, multiplier, data_format, dilation_rate, activation, use_bias
@@ -177,13 +180,16 @@ class Spec:
             input_shape: four sizes; None where a size is not known, which leaves None in the output.
 
         Raises:
-            ValueError: not four sizes, a negative size, or the dilated kernel does not fit in the padded input.
+            TypeError: a size is neither an integer nor None.
+            ValueError: not four sizes, a negative size, or the dilated kernel does not fit in the padded
+                input.
         """
         return self._output_shape("input_shape", input_shape)
 
     def kernel_shape(self, channels: SupportsIndex) -> Shape:
-        """Shape of the kernel for `channels` input channels: (kernel height, kernel width, channels, multiplier)."""
-        return (*self.kernel_size, arguments.sizes("channels", (channels,), ("channels",))[0], self.depth_multiplier)
+        """(kernel height, kernel width, channels, depth multiplier) for an input of `channels` channels."""
+        (known_channels,) = arguments.sizes("channels", (channels,), ("channels",))
+        return (*self.kernel_size, known_channels, self.depth_multiplier)
 
     def check_shapes(
         self,
@@ -194,7 +200,7 @@ class Spec:
         """Check that arrays of these shapes can be convolved, and return the shape of the output.
 
         Args:
-            input_shape: shape of `x`, in the order of `data_format`. Empty batches and no channels are allowed.
+            input_shape: shape of `x`, in the order of `data_format`. The batch and the channels may be 0.
             kernel_shape: shape of `kernel`: (kernel height, kernel width, channels, depth multiplier).
             bias_shape: shape of `bias`: (channels * depth multiplier,); None when there is none.
 
@@ -221,7 +227,8 @@ class Spec:
                 )
         return cast(Shape, self._output_shape("x", x))
 
-    def check_out(self, out_shape: Sequence[int], expected: Sequence[int]) -> None:
+    @staticmethod
+    def check_out(out_shape: Sequence[int], expected: Sequence[int]) -> None:
         """Check that `out`, an array the caller gave for the result, has the shape of the result.
 
         Args:
@@ -236,7 +243,8 @@ class Spec:
                 f"out: expected shape {tuple(expected)}, that of the result, got shape {tuple(out_shape)}"
             )
 
-    def check_cotangent(self, dy_shape: Sequence[int], expected: Sequence[int]) -> None:
+    @staticmethod
+    def check_cotangent(dy_shape: Sequence[int], expected: Sequence[int]) -> None:
         """Check that `dy`, the gradient with respect to the output, has the shape of the output.
 
         Args:
@@ -269,8 +277,9 @@ class Spec:
         shape = arguments.sizes("input_shape", input_shape, _DIMENSIONS[self.data_format])
         bytes_per_element = DTYPES[check_dtypes(dtype=dtype)]
         self._output_shape("input_shape", shape)
-        batch, height, width, channels = (shape[axis] for axis in (0, *self._spatial_axes, self._channel_axis))
-        return _cost.count(self, batch, (height, width), channels, bytes_per_element)
+        vertical, horizontal = self._spatial_axes
+        input_size = (shape[vertical], shape[horizontal])
+        return _cost.count(self, shape[0], input_size, shape[self._channel_axis], bytes_per_element)
 
     @property
     def _channel_axis(self) -> int:
@@ -295,9 +304,9 @@ class Spec:
         if window > padded:
             name = ("height", "width")[axis]
             raise ValueError(
-                f"kernel_size: expected a dilated kernel no larger than the padded input, got {self.kernel_size} with "
-                f"dilation_rate {self.dilation_rate}, which spans {window} pixels along the {name}, for an input "
-                f"{name} of {size} with padding {self.padding!r}, {padded} with the padding"
+                "kernel_size: expected a dilated kernel no larger than the padded input, "
+                f"got {self.kernel_size} with dilation_rate {self.dilation_rate}, of {name} {window}, "
+                f"for an input of {name} {size}, which is {padded} with padding {self.padding!r}"
             )
         return (padded - window) // self.strides[axis] + 1
 
@@ -305,8 +314,10 @@ class Spec:
         shape = arguments.partial_sizes(name, input_shape, _DIMENSIONS[self.data_format])
         channels = shape[self._channel_axis]
         output_channels = None if channels is None else channels * self.depth_multiplier
-        sizes = (shape[axis] for axis in self._spatial_axes)
-        height, width = (None if size is None else self._axis_output(axis, size) for axis, size in enumerate(sizes))
+        height, width = (
+            None if size is None else self._axis_output(axis, size)
+            for axis, size in enumerate(shape[axis] for axis in self._spatial_axes)
+        )
         if self.data_format == "channels_last":
             return shape[0], height, width, output_channels
         return shape[0], output_channels, height, width
@@ -319,8 +330,8 @@ def check_dtypes(**names: str | None) -> str:
     'float32'
 
     Args:
-        **names: for each array, by the name of the argument, the name of its dtype; None for an array that is not
-            there. The first array sets what the others must have.
+        **names: for each array, by the name of the argument, the name of its dtype; None for an array that is
+            not there. The first array sets what the others must have.
 
     Raises:
         TypeError: a dtype is not in `DTYPES`, or differs from the first.
@@ -330,7 +341,7 @@ def check_dtypes(**names: str | None) -> str:
         raise TypeError("check_dtypes: expected the dtype of at least one array, got none")
     first, dtype = next(iter(present.items()))
     if dtype not in DTYPES:
-        raise TypeError(f"{first}: expected a dtype of {', '.join(DTYPES)}, got {dtype}")
+        raise TypeError(f"{first}: expected one of the dtypes {', '.join(DTYPES)}, got {dtype}")
     for argument, name in present.items():
         if name != dtype:
             raise TypeError(f"{argument}: expected dtype {dtype}, that of {first}, got {name}")
