@@ -78,7 +78,7 @@ docs: $(PACKAGE)  ## Write the API reference as HTML into build/docs
 wheel: build/.wheel  ## Build this interpreter's wheel into dist/
 
 wheels: $(TOOLS)  ## Build the release wheels of this platform with cibuildwheel (Linux: needs Docker)
-	$(PIP) install --quiet "cibuildwheel>=3"
+	$(PIP) install --quiet "cibuildwheel==4.3.*"
 	$(BIN)/cibuildwheel --output-dir wheelhouse
 
 clean:  ## Remove everything that was made here
