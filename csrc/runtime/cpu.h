@@ -10,10 +10,10 @@ namespace depthwise {
 
 // The instruction sets that kernels are compiled for. The values index tables of kernels.
 enum class Isa : int {
-  baseline = 0,  // x86-64 with SSE2, which every x86-64 CPU has; does not exist on aarch64
+  baseline = 0,  // what every CPU of the architecture has (SSE2 on x86-64); not used on aarch64
   avx2 = 1,      // AVX2, FMA and F16C
   avx512 = 2,    // AVX-512 F, BW, DQ and VL, on top of avx2
-  neon = 3,      // Advanced SIMD, the baseline of aarch64; does not exist on x86-64
+  neon = 3,      // Advanced SIMD, which every aarch64 CPU has
 };
 constexpr int isa_count = 4;
 
