@@ -201,7 +201,7 @@ def partial_sizes(
     name: str, value: Sequence[SupportsIndex | None], dimensions: tuple[str, ...]
 ) -> tuple[int | None, ...]:
     """The sizes of an array with these dimensions; None stands for a size that is not known."""
-    wanted = f"{len(dimensions)} sizes ({', '.join(dimensions)})"
+    wanted = f"{len(dimensions)} size{'s' if len(dimensions) > 1 else ''} ({', '.join(dimensions)})"
     items = _items(value)
     if items is None:
         _raise_type_error(name, wanted, value)

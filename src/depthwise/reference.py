@@ -133,7 +133,7 @@ def activate(name: str, alpha: float, z: ArrayLike) -> Array:
             case "gelu":
                 y = z * _normal_cdf(z)
             case "gelu_tanh":
-                y = z * (1.0 + np.tanh(_GELU_SLOPE * (z + _GELU_CUBIC * z**3))) / 2.0
+                y = z * _gelu_tanh_gate(z)
             case "softplus":
                 y = np.logaddexp(0.0, z)
             case missing:
@@ -178,9 +178,8 @@ def activate_derivative(name: str, alpha: float, z: ArrayLike) -> Array:
             case "gelu":
                 slope = _normal_cdf(z) + z * np.exp(-(z**2) / 2.0) / math.sqrt(2.0 * math.pi)
             case "gelu_tanh":
-                tanh = np.tanh(_GELU_SLOPE * (z + _GELU_CUBIC * z**3))
                 inner_slope = _GELU_SLOPE * (1.0 + 3.0 * _GELU_CUBIC * z**2)
-                slope = (1.0 + tanh + z * (1.0 - tanh**2) * inner_slope) / 2.0
+                slope = _gelu_tanh_gate(z) * (1.0 + 2.0 * z * _gelu_tanh_gate(-z) * inner_slope)
             case "softplus":
                 slope = _sigmoid(z)
             case missing:
@@ -202,6 +201,11 @@ def _normal_cdf(z: Array) -> Array:
     """The share of a standard normal distribution below z. Far below 0, 1 + erf would lose the digits."""
     cdf: Array = _erfc(-z / math.sqrt(2.0)) / 2.0
     return cdf
+
+
+def _gelu_tanh_gate(z: Array) -> Array:
+    """(1 + tanh(u)) / 2 for the u of gelu_tanh, as the sigmoid of 2u: it keeps its digits far below 0."""
+    return _sigmoid(2.0 * _GELU_SLOPE * (z + _GELU_CUBIC * z**3))
 
 
 Window = tuple[slice, slice, slice]  # all images, some rows, some columns
