@@ -1,0 +1,178 @@
+// The Python module: unpacks buffers, fills the params struct, calls the C ABI without the GIL.
+// It checks nothing about shapes: native.py hands it arrays that spec.py has accepted.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <string>
+#include <vector>
+
+#include "op.h"
+#include "runtime/cpu.h"
+#include "runtime/pool.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+// A borrowed view of an object with the buffer protocol; None gives a null pointer.
+class Buffer {
+ public:
+  Buffer(nb::handle object, bool writable) {
+    if (object.is_none()) return;
+    const int flags = PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) throw nb::python_error();
+    held_ = true;
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() {
+    if (held_) PyBuffer_Release(&view_);
+  }
+  void* data() const { return held_ ? view_.buf : nullptr; }
+
+  depthwise_image_strides image_strides(bool channels_first) const {
+    if (!held_) return {};
+    const int channel = channels_first ? 1 : 3;
+    const int row = channels_first ? 2 : 1;
+    return {stride(0), stride(row), stride(row + 1), stride(channel)};
+  }
+  depthwise_kernel_strides kernel_strides() const {
+    if (!held_) return {};
+    return {stride(0), stride(1), stride(2), stride(3)};
+  }
+
+ private:
+  int64_t stride(int axis) const { return view_.strides[axis] / view_.itemsize; }
+
+  Py_buffer view_{};
+  bool held_ = false;
+};
+
+using Sizes = std::tuple<int64_t, int64_t>;
+
+// Everything about a call but its buffers. Made once per combination of Spec, shapes and dtype.
+class Plan {
+ public:
+  Plan(int64_t batch, int64_t channels, int64_t multiplier, Sizes in, Sizes out, Sizes kernel,
+       Sizes strides, Sizes dilation, Sizes padding, int dtype, bool channels_first, int activation,
+       double alpha) {
+    params_.batch = batch;
+    params_.channels = channels;
+    params_.multiplier = multiplier;
+    std::tie(params_.in_height, params_.in_width) = in;
+    std::tie(params_.out_height, params_.out_width) = out;
+    std::tie(params_.kernel_height, params_.kernel_width) = kernel;
+    std::tie(params_.stride_height, params_.stride_width) = strides;
+    std::tie(params_.dilation_height, params_.dilation_width) = dilation;
+    std::tie(params_.pad_top, params_.pad_left) = padding;
+    params_.dtype = dtype;
+    params_.layout = channels_first ? DEPTHWISE_CHANNELS_FIRST : DEPTHWISE_CHANNELS_LAST;
+    params_.activation = activation;
+    params_.alpha = alpha;
+  }
+
+  void forward(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle y,
+               nb::handle preactivation) const {
+    const Buffer x_view(x, false), kernel_view(kernel, false), bias_view(bias, false);
+    const Buffer y_view(y, true), preactivation_view(preactivation, true);
+    depthwise_params params = params_;
+    params.x = x_view.image_strides(channels_first());
+    params.kernel = kernel_view.kernel_strides();
+    params.y = y_view.image_strides(channels_first());
+    params.saved = preactivation_view.image_strides(channels_first());
+    depthwise_status status;
+    {
+      nb::gil_scoped_release release;
+      status = depthwise_forward(&params, x_view.data(), kernel_view.data(), bias_view.data(),
+                                 y_view.data(), preactivation_view.data());
+    }
+    check(status);
+  }
+
+  void backward(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved, nb::handle dx,
+                nb::handle dkernel, nb::handle dbias) const {
+    const Buffer x_view(x, false), kernel_view(kernel, false);
+    const Buffer dy_view(dy, false), saved_view(saved, false);
+    const Buffer dx_view(dx, true), dkernel_view(dkernel, true), dbias_view(dbias, true);
+    depthwise_params params = params_;
+    params.x = x_view.image_strides(channels_first());
+    params.kernel = kernel_view.kernel_strides();
+    params.dy = dy_view.image_strides(channels_first());
+    params.saved = saved_view.image_strides(channels_first());
+    params.dx = dx_view.image_strides(channels_first());
+    params.dkernel = dkernel_view.kernel_strides();
+    depthwise_status status;
+    {
+      nb::gil_scoped_release release;
+      status = depthwise_backward(&params, x_view.data(), kernel_view.data(), dy_view.data(),
+                                  saved_view.data(), dx_view.data(), dkernel_view.data(),
+                                  dbias_view.data());
+    }
+    check(status);
+  }
+
+ private:
+  bool channels_first() const { return params_.layout == DEPTHWISE_CHANNELS_FIRST; }
+  static void check(depthwise_status status) {
+    if (status == DEPTHWISE_OUT_OF_MEMORY) {
+      PyErr_NoMemory();
+      throw nb::python_error();
+    }
+    if (status == DEPTHWISE_INVALID_PARAMS) {
+      throw nb::value_error("depthwise: the native op refused its parameters");
+    }
+  }
+
+  depthwise_params params_{};
+};
+
+std::vector<std::string> isa_names(int (*chosen)(const char*)) {
+  std::vector<std::string> names;
+  for (int i = 0; i < depthwise::isa_count; ++i) {
+    const char* name = depthwise::isa_name(static_cast<depthwise::Isa>(i));
+    if (chosen(name)) names.emplace_back(name);
+  }
+  return names;
+}
+
+std::vector<std::string> kernel_names() {
+  std::vector<std::string> names;
+  for (int i = 0; const char* name = depthwise_kernel_name(i); ++i) names.emplace_back(name);
+  return names;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "The compiled op. Use it through depthwise.ops; this module checks nothing.";
+  m.attr("version") = DEPTHWISE_VERSION;
+
+  nb::class_<Plan>(m, "Plan", "A call's sizes and options, without its buffers.")
+      .def(nb::init<int64_t, int64_t, int64_t, Sizes, Sizes, Sizes, Sizes, Sizes, Sizes, int, bool,
+                    int, double>(),
+           nb::arg("batch"), nb::arg("channels"), nb::arg("multiplier"), nb::arg("input_size"),
+           nb::arg("output_size"), nb::arg("kernel_size"), nb::arg("strides"), nb::arg("dilation"),
+           nb::arg("padding_before"), nb::arg("dtype"), nb::arg("channels_first"),
+           nb::arg("activation"), nb::arg("alpha"))
+      .def("forward", &Plan::forward, nb::arg("x"), nb::arg("kernel"), nb::arg("bias").none(),
+           nb::arg("y"), nb::arg("preactivation").none(),
+           "Write activation(conv(x, kernel) + bias) to y, and what it is taken of to preactivation.")
+      .def("backward", &Plan::backward, nb::arg("x"), nb::arg("kernel"), nb::arg("dy"),
+           nb::arg("saved").none(), nb::arg("dx").none(), nb::arg("dkernel").none(),
+           nb::arg("dbias").none(), "Write the gradients that are not None.");
+
+  m.def("isa", [] { return std::string(depthwise_isa()); }, "Instruction set in use.");
+  m.def(
+      "set_isa", [](const std::string& name) { return depthwise_set_isa(name.c_str()) != 0; },
+      nb::arg("name"), "Use another instruction set; False if it is unknown or not supported.");
+  m.def("compiled_isas", [] { return isa_names(depthwise_isa_compiled); });
+  m.def("supported_isas", [] { return isa_names(depthwise_isa_supported); });
+  m.def("kernel_names", kernel_names, "Kernels of the instruction set in use.");
+  m.def("cpu_features", depthwise::cpu_features);
+  m.def("default_num_threads", depthwise::default_num_threads);
+  m.def("num_threads", depthwise::num_threads);
+  m.def("set_num_threads", depthwise::set_num_threads, nb::arg("count"));
+}

@@ -1,0 +1,67 @@
+// Memory and parallel loops of one call.
+#ifndef DEPTHWISE_KERNELS_CALL_MEMORY_H_
+#define DEPTHWISE_KERNELS_CALL_MEMORY_H_
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "../runtime/pool.h"
+#include "../runtime/scratch.h"
+#include "vec.h"
+
+namespace depthwise::DW_ISA {
+
+// A 64-byte aligned block that lives as long as the call.
+class CallMemory {
+ public:
+  CallMemory() = default;
+  CallMemory(const CallMemory&) = delete;
+  CallMemory& operator=(const CallMemory&) = delete;
+  ~CallMemory() { free(data_); }
+
+  bool allocate(int64_t bytes) {
+    return posix_memalign(&data_, 64, static_cast<size_t>(bytes > 0 ? bytes : 1)) == 0;
+  }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  void* data_ = nullptr;
+};
+
+// Runs body(index) for each index on the thread pool. `body` returns false when it could not get
+// its scratch; then so does this.
+template <class Body>
+bool parallel(int64_t count, int threads, const Body& body) {
+  struct Context {
+    const Body* body;
+    int failed;
+  } context{&body, 0};
+  parallel_for(
+      count, threads,
+      [](void* opaque, int64_t index) {
+        Context& c = *static_cast<Context*>(opaque);
+        if (!(*c.body)(index)) __atomic_store_n(&c.failed, 1, __ATOMIC_RELAXED);
+      },
+      &context);
+  return __atomic_load_n(&context.failed, __ATOMIC_RELAXED) == 0;
+}
+
+// A range cut into pieces of one size, of which the last takes the rest, so that none is smaller.
+struct Blocks {
+  int64_t total, size, count;
+
+  Blocks(int64_t length, int64_t wanted) : total(length), size(wanted) {
+    if (size < 1) size = 1;
+    count = total / size;
+    if (count < 1) count = 1;
+  }
+  int64_t begin(int64_t i) const { return i * size; }
+  int64_t end(int64_t i) const { return i + 1 == count ? total : (i + 1) * size; }
+};
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_CALL_MEMORY_H_

@@ -1,0 +1,101 @@
+// The channels family's convolution: rows of results, each made of rows of a source and a packed
+// kernel. The forward pass is one class of rows and columns; the gradient of the input is one per
+// residue modulo the stride.
+#ifndef DEPTHWISE_KERNELS_CHANNELS_CONVOLUTION_H_
+#define DEPTHWISE_KERNELS_CHANNELS_CONVOLUTION_H_
+
+#include "channels_tile.h"
+#include "packed_kernel.h"
+#include "table.h"
+#include "tuning.h"
+
+namespace depthwise::DW_ISA {
+
+// A strided image that is written.
+template <class T>
+struct TargetView {
+  T* data;
+  int64_t row, column, channel;
+};
+
+// Plans of every class of rows and columns.
+struct ClassPlans {
+  AxisPlan *rows, *columns;
+  int64_t row_classes, column_classes;
+  CallMemory memory;
+
+  bool allocate(int64_t row_count, int64_t column_count) {
+    row_classes = row_count;
+    column_classes = column_count;
+    if (!memory.allocate((row_count + column_count) * static_cast<int64_t>(sizeof(AxisPlan)))) {
+      return false;
+    }
+    rows = memory.as<AxisPlan>();
+    columns = rows + row_count;
+    return true;
+  }
+  // Rows of the source that the results of one target row can reach, from first to last.
+  int64_t row_reach() const {
+    int64_t reach = 1;
+    for (int64_t i = 0; i < row_classes; ++i) {
+      reach = max_of(reach, (rows[i].taps - 1) * rows[i].tap_step + 1);
+    }
+    return reach + (row_classes > 1 ? 1 : 0);  // classes may start one row apart
+  }
+};
+
+// Makes the target rows [begin, end) of one image and block of channels. `taps` has room for the
+// taps of a row class.
+template <class T, class S>
+void convolve_rows(const ClassPlans& plans, RowSource<T>& source, const PackedKernel<Compute<T>>& w,
+                   int64_t first_output, int64_t pad_rows, int64_t begin, int64_t end,
+                   const TargetView<S>& target, const TargetView<S>& preactivation,
+                   const Finish<Compute<T>>& finish, RowTaps<Compute<T>>* taps, auto&& after_row) {
+  Tile<S> tile{};
+  tile.rows = taps;
+  tile.channels = source.channels * source.multiplier;
+  tile.out_step = target.column;
+  tile.preactivation_step = preactivation.column;
+  tile.finish = &finish;
+  for (int64_t h = begin; h < end; ++h) {
+    const int64_t row_class = plans.row_classes > 1 ? (h + pad_rows) % plans.row_classes : 0;
+    const AxisPlan& rows = plans.rows[row_class];
+    const int64_t t = (h - rows.target_first) / rows.target_step;
+    const TapRange range = rows.valid_taps(t);
+    for (int64_t q = range.begin; q < range.end; ++q) {
+      const int64_t kernel_row = rows.kernel_first + q * rows.kernel_step;
+      taps[q - range.begin] = {source(rows.position_of(t) + q * rows.tap_step),
+                               w.data + kernel_row * w.row + first_output};
+    }
+    tile.row_count = range.end - range.begin;
+    tile.out = target.data + h * target.row;
+    tile.preactivation =
+        preactivation.data != nullptr ? preactivation.data + h * preactivation.row : nullptr;
+    for (int64_t i = 0; i < plans.column_classes; ++i) {
+      const AxisPlan& columns = plans.columns[i];
+      run_row(columns, choose_tile<S>(columns), source.pitch, w.column, tile);
+    }
+    after_row(h);
+  }
+}
+
+// Channels of a block, so that the rows a result needs stay in the first-level cache; staged rows
+// may fill the second.
+template <class A>
+int64_t channel_block(int64_t outputs, int64_t rows, int64_t width, bool direct) {
+  const int64_t per_channel = max_of(1, rows * width * static_cast<int64_t>(sizeof(A)));
+  const int64_t budget = direct ? tuning::hot_rows_bytes : tuning::staged_bytes;
+  const int64_t wanted = max_of(budget / per_channel / lanes<A>, direct ? 4 : 1) * lanes<A>;
+  return min_of(wanted, outputs);
+}
+
+// Rows of a task, so that there are enough tasks for every thread.
+inline int64_t row_block(int64_t rows, int64_t other_tasks, int threads) {
+  if (threads <= 1) return rows;
+  const int64_t wanted = ceil_div(tuning::tasks_per_thread * threads, max_of(1, other_tasks));
+  return max_of(1, rows / max_of(1, min_of(wanted, rows)));
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_CHANNELS_CONVOLUTION_H_

@@ -1,0 +1,113 @@
+// Forward pass of the channels family.
+#ifndef DEPTHWISE_KERNELS_CHANNELS_FORWARD_H_
+#define DEPTHWISE_KERNELS_CHANNELS_FORWARD_H_
+
+#include "channels_convolution.h"
+
+namespace depthwise::DW_ISA {
+
+template <class T>
+TargetView<T> target_at(void* data, const depthwise_image_strides& s, int64_t image, int64_t channel) {
+  if (data == nullptr) return {nullptr, 0, 0, 0};
+  return {static_cast<T*>(data) + image * s.batch + channel * s.channel, s.row, s.column, s.channel};
+}
+template <class T>
+ImageView<T> image_at(const void* data, const depthwise_image_strides& s, int64_t image,
+                      int64_t channel) {
+  if (data == nullptr) return {nullptr, 0, 0, 0};
+  return {static_cast<const T*>(data) + image * s.batch + channel * s.channel, s.row, s.column,
+          s.channel};
+}
+
+// Rows of results that cannot be written in place are made in scratch, then moved.
+template <class T>
+void move_row(const TargetView<T>& target, int64_t h, int64_t width, const Compute<T>* row,
+              int64_t pitch, int64_t channels) {
+  for (int64_t w = 0; w < width; ++w) {
+    convert_back(target.data + h * target.row + w * target.column, target.channel, row + w * pitch,
+                 channels);
+  }
+}
+
+template <class T>
+bool channels_forward(const Call& call) {
+  using A = Compute<T>;
+  const depthwise_params& p = *call.params;
+  const int64_t outputs = p.channels * p.multiplier;
+  PackedKernel<A> kernel;
+  PackedBias<A> bias;
+  ClassPlans plans;
+  if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
+      !bias.pack(static_cast<const T*>(call.bias), outputs) || !plans.allocate(1, 1)) {
+    return false;
+  }
+  plans.rows[0] = forward_plan(row_axis(p));
+  plans.columns[0] = forward_plan(column_axis(p));
+  const int64_t ring_rows = min_of(plans.row_reach(), max_of(1, p.in_height));
+
+  const bool direct =
+      RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR);
+  const bool in_place =
+      p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
+  const int64_t wanted =
+      channel_block<A>(outputs, min_of(ring_rows, p.kernel_height) + 1, p.in_width, direct);
+  const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
+  const int64_t block_rows = row_block(p.out_height, p.batch * channels.count, call.threads);
+  const int64_t row_blocks = ceil_div(p.out_height, block_rows);
+  const ClampRange<A> clamp = clamp_range<A>(p.activation);
+
+  return parallel(p.batch * row_blocks * channels.count, call.threads, [&](int64_t task) {
+    const int64_t block = task % channels.count;
+    const int64_t rows = task / channels.count % row_blocks;
+    const int64_t image = task / channels.count / row_blocks;
+    const int64_t c0 = channels.begin(block), count = channels.end(block) - c0;
+    const int64_t co0 = c0 * p.multiplier, block_outputs = count * p.multiplier;
+    const int64_t pitch = RowSource<T>::staged_pitch(block_outputs);
+    const int64_t ring = direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.in_width, block_outputs);
+    const int64_t taps = round_up(p.kernel_height * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
+    const int64_t row_bytes =
+        in_place ? 0 : round_up(p.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
+    char* scratch =
+        static_cast<char*>(thread_scratch(static_cast<size_t>(ring + taps + 2 * row_bytes)));
+    if (scratch == nullptr) return false;
+
+    RowSource<T> source{};
+    source.image = image_at<T>(call.x, p.x, image, c0);
+    source.width = p.in_width;
+    source.channels = count;
+    source.multiplier = p.multiplier;
+    source.activation = DEPTHWISE_LINEAR;
+    if (direct) {
+      source.use_direct();
+    } else {
+      source.use_ring(scratch, ring_rows);
+    }
+    RowTaps<A>* const row_taps = reinterpret_cast<RowTaps<A>*>(scratch + ring);
+    const Finish<A> finish{bias.data != nullptr ? bias.data + co0 : nullptr, clamp, p.activation,
+                           static_cast<A>(p.alpha)};
+    const TargetView<T> y = target_at<T>(call.y, p.y, image, co0);
+    const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
+    const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.out_height);
+    if (in_place) {
+      convolve_rows(plans, source, kernel, co0, 0, begin, end, y, z, finish, row_taps,
+                    [](int64_t) {});
+    } else {
+      A* const y_row = reinterpret_cast<A*>(scratch + ring + taps);
+      A* const z_row = reinterpret_cast<A*>(scratch + ring + taps + row_bytes);
+      const TargetView<A> y_scratch{y_row, 0, pitch, 1};
+      const TargetView<A> z_scratch{z.data != nullptr ? z_row : nullptr, 0, pitch, 1};
+      convolve_rows(plans, source, kernel, co0, 0, begin, end, y_scratch, z_scratch, finish,
+                    row_taps, [&](int64_t h) {
+                      move_row(y, h, p.out_width, y_row, pitch, block_outputs);
+                      if (z.data != nullptr) {
+                        move_row(z, h, p.out_width, z_row, pitch, block_outputs);
+                      }
+                    });
+    }
+    return true;
+  });
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_CHANNELS_FORWARD_H_

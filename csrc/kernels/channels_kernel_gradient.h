@@ -1,0 +1,264 @@
+// Gradients of the kernel and of the bias, channels family: for each tap, the product of input and
+// output gradient summed over images, rows and columns.
+//
+// The sums are cut into parts by shape alone (never by the number of threads), each part is summed
+// by one task, and the parts are added in order: the same bits however many threads there are.
+#ifndef DEPTHWISE_KERNELS_CHANNELS_KERNEL_GRADIENT_H_
+#define DEPTHWISE_KERNELS_CHANNELS_KERNEL_GRADIENT_H_
+
+#include "channels_input_gradient.h"
+
+namespace depthwise::DW_ISA {
+
+// The rows [begin, end) of all images' output rows, counted through, that one part sums.
+struct Part {
+  int64_t begin, end;
+};
+inline Part part_of(int64_t rows, int64_t parts, int64_t index) {
+  return {rows * index / parts, rows * (index + 1) / parts};
+}
+inline int64_t count_parts(int64_t rows, int64_t other_tasks, int64_t bytes_per_part) {
+  const int64_t wanted = ceil_div(tuning::gradient_parts, max_of(1, other_tasks));
+  const int64_t affordable = max_of(1, tuning::gradient_parts_bytes / max_of(1, bytes_per_part));
+  return max_of(1, min_of(min_of(wanted, affordable), rows));
+}
+
+// Largest number of a tap row's taps that are summed at once.
+constexpr int gradient_taps = 8;
+
+// Sums for `taps` neighbouring taps of one kernel row, over the output rows of a block.
+template <class T>
+struct TapSums {
+  using A = Compute<T>;
+  RowSource<T>* x;
+  RowSource<T>* dz;
+  Axis columns;
+  int64_t tap;                  // first of them
+  int64_t x_row_first;          // input row for output row `begin`
+  int64_t x_row_step;           // and for each further one
+  int64_t begin, end;           // output rows whose input row meets the image
+  int64_t channel;
+};
+
+template <int taps, class T>
+DW_INLINE void sum_taps(const TapSums<T>& s, Vec<Compute<T>> (&sums)[taps]) {
+  using A = Compute<T>;
+  const Axis& a = s.columns;
+  TapRange ranges[taps];
+  TapRange common{0, a.out};
+  for (int q = 0; q < taps; ++q) {
+    ranges[q] = outputs_of_tap(a, s.tap + q);
+    common.begin = max_of(common.begin, ranges[q].begin);
+    common.end = min_of(common.end, ranges[q].end);
+  }
+  common.end = max_of(common.begin, common.end);
+  const int64_t x_pitch = s.x->pitch, z_pitch = s.dz->pitch;
+  const int64_t tap_step = a.dilation * x_pitch, column_step = a.stride * x_pitch;
+  const int64_t shift = (s.tap * a.dilation - a.pad) * x_pitch + s.channel;
+  for (int64_t h = s.begin; h < s.end; ++h) {
+    const A* const x = (*s.x)(s.x_row_first + (h - s.begin) * s.x_row_step) + shift;
+    const A* const dz = (*s.dz)(h) + s.channel;
+    for (int64_t w = common.begin; w < common.end; ++w) {
+      const Vec<A> g = load(dz + w * z_pitch);
+      const A* const xw = x + w * column_step;
+#pragma GCC unroll 8
+      for (int q = 0; q < taps; ++q) sums[q] = fma(load(xw + q * tap_step), g, sums[q]);
+    }
+    for (int q = 0; q < taps; ++q) {  // the columns at the borders, where not every tap fits
+      const auto one = [&](int64_t w) {
+        sums[q] = fma(load(x + w * column_step + q * tap_step), load(dz + w * z_pitch), sums[q]);
+      };
+      const int64_t left_end = min_of(ranges[q].end, common.begin);
+      for (int64_t w = ranges[q].begin; w < left_end; ++w) one(w);
+      for (int64_t w = max_of(ranges[q].begin, common.end); w < ranges[q].end; ++w) one(w);
+    }
+  }
+}
+
+// Adds the sums of `taps` taps to `partial`, which holds a vector per tap.
+template <int taps, class T>
+[[gnu::noinline]] void add_taps(const TapSums<T>& s, Compute<T>* partial, int64_t tap_pitch) {
+  using A = Compute<T>;
+  Vec<A> sums[taps] = {};
+  sum_taps<taps, T>(s, sums);
+  for (int q = 0; q < taps; ++q) {
+    store(partial + q * tap_pitch, load(partial + q * tap_pitch) + sums[q]);
+  }
+}
+
+template <class T>
+void add_tap_row(TapSums<T> s, int64_t kernel_width, Compute<T>* partial, int64_t tap_pitch) {
+  using A = Compute<T>;
+  using Function = void (*)(const TapSums<T>&, A*, int64_t);
+  static constexpr Function by_count[gradient_taps + 1] = {
+      nullptr,        add_taps<1, T>, add_taps<2, T>, add_taps<3, T>, add_taps<4, T>,
+      add_taps<5, T>, add_taps<6, T>, add_taps<7, T>, add_taps<8, T>};
+  for (s.tap = 0; s.tap < kernel_width;) {
+    const int64_t count = min_of(gradient_taps, kernel_width - s.tap);
+    by_count[count](s, partial + s.tap * tap_pitch, tap_pitch);
+    s.tap += count;
+  }
+}
+
+// One block of channels over one part. `partial`: [taps + 1][pitch], the last row for the bias.
+template <class T>
+void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int64_t channels,
+              int64_t begin, int64_t end, bool kernel_wanted, Compute<T>* partial, int64_t pitch) {
+  using A = Compute<T>;
+  const int64_t vectors = ceil_div(channels, lanes<A>);
+  const Axis rows = row_axis(p);
+  const int64_t taps = p.kernel_height * p.kernel_width;
+  for (int64_t v = 0; v < vectors; ++v) {
+    // The last vector overlaps the one before it; its sums have a place of their own.
+    const int64_t slot = v * lanes<A>;
+    const int64_t channel = channels >= lanes<A> ? min_of(slot, channels - lanes<A>) : 0;
+    for (int64_t i = 0; kernel_wanted && i < p.kernel_height; ++i) {
+      const TapRange meets = outputs_of_tap(rows, i);
+      TapSums<T> s{&x, &dz, column_axis(p), 0, 0, rows.stride, 0, 0, channel};
+      s.begin = max_of(begin, meets.begin);
+      s.end = min_of(end, meets.end);
+      s.x_row_first = s.begin * rows.stride + i * rows.dilation - rows.pad;
+      if (s.begin < s.end) {
+        add_tap_row(s, p.kernel_width, partial + i * p.kernel_width * pitch + slot, pitch);
+      }
+    }
+    Vec<A> sum = zero<A>();
+    for (int64_t h = begin; h < end; ++h) {
+      const A* g = dz(h) + channel;
+      for (int64_t w = 0; w < p.out_width; ++w, g += dz.pitch) sum += load(g);
+    }
+    A* const bias = partial + taps * pitch + slot;
+    store(bias, load(bias) + sum);
+  }
+}
+
+// Adds up the parts of one row of `outputs` channels, in order, and writes them with a stride.
+template <class T>
+void write_gradient(const depthwise_params& p, const Compute<T>* partials, int64_t part_elements,
+                    int64_t parts, const Blocks& blocks, Compute<T>* sums, auto&& place) {
+  using A = Compute<T>;
+  for (int64_t b = 0; b < blocks.count; ++b) {
+    const int64_t first = blocks.begin(b) * p.multiplier;
+    const int64_t count = (blocks.end(b) - blocks.begin(b)) * p.multiplier;
+    for (int64_t v = 0; v * lanes<A> < count; ++v) {
+      const int64_t slot = v * lanes<A>;
+      const int64_t channel = count >= lanes<A> ? min_of(slot, count - lanes<A>) : 0;
+      Vec<A> sum = zero<A>();
+      for (int64_t i = 0; i < parts; ++i) {
+        sum += load(partials + i * part_elements + round_up(first, lanes<A>) + b * lanes<A> + slot);
+      }
+      store_part(sums + first + channel, sum, min_of(lanes<A>, count));
+    }
+  }
+  place(sums);
+}
+
+// Output rows of a block whose staged rows of input and gradient fit the cache.
+template <class A>
+int64_t gradient_rows(const depthwise_params& p, int64_t outputs) {
+  const int64_t bytes =
+      (p.in_width * p.stride_height + p.out_width) * outputs * static_cast<int64_t>(sizeof(A));
+  return max_of(1, tuning::staged_bytes / max_of(1, bytes));
+}
+
+template <class T>
+bool channels_kernel_gradient(const Call& call) {
+  using A = Compute<T>;
+  const depthwise_params& p = *call.params;
+  const int64_t outputs = p.channels * p.multiplier;
+  const int64_t taps = p.kernel_height * p.kernel_width;
+  const bool direct_x =
+      RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR);
+  const bool direct_dz = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
+  const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
+
+  const int64_t wanted = channel_block<A>(outputs, reach + 1, p.in_width, false);
+  const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
+  // Slots of whole vectors for every block: see write_gradient().
+  const int64_t pitch = round_up(outputs, lanes<A>) + channels.count * lanes<A>;
+  const int64_t part_elements = (taps + 1) * pitch;
+  const int64_t rows = p.batch * p.out_height;
+  const int64_t parts =
+      count_parts(rows, channels.count, part_elements * static_cast<int64_t>(sizeof(A)));
+  CallMemory memory;
+  if (!memory.allocate(parts * part_elements * static_cast<int64_t>(sizeof(A)))) return false;
+  A* const partials = memory.as<A>();
+
+  const bool done = parallel(parts * channels.count, call.threads, [&](int64_t task) {
+    const int64_t block = task % channels.count, index = task / channels.count;
+    const int64_t c0 = channels.begin(block), count = channels.end(block) - c0;
+    const int64_t co0 = c0 * p.multiplier, block_outputs = count * p.multiplier;
+    const int64_t block_rows = gradient_rows<A>(p, block_outputs);
+    const int64_t x_rows =
+        min_of((block_rows - 1) * p.stride_height + reach, max_of(1, p.in_height));
+    const int64_t z_rows = min_of(block_rows, p.out_height);
+    const int64_t x_ring =
+        direct_x ? 0 : RowSource<T>::ring_bytes(x_rows, p.in_width, block_outputs);
+    const int64_t z_ring =
+        direct_dz ? 0 : RowSource<T>::ring_bytes(z_rows, p.out_width, block_outputs);
+    char* scratch = static_cast<char*>(thread_scratch(static_cast<size_t>(x_ring + z_ring + 64)));
+    if (scratch == nullptr) return false;
+
+    A* const partial = partials + index * part_elements + round_up(co0, lanes<A>) + block * lanes<A>;
+    for (int64_t tap = 0; tap <= taps; ++tap) {
+      for (int64_t c = 0; c < block_outputs; c += lanes<A>) {
+        store(partial + tap * pitch + c, zero<A>());
+      }
+    }
+    const Part part = part_of(rows, parts, index);
+    for (int64_t row = part.begin; row < part.end;) {
+      const int64_t image = row / p.out_height, begin = row % p.out_height;
+      const int64_t end = min_of(min_of(begin + block_rows, p.out_height), begin + part.end - row);
+      RowSource<T> x{};
+      x.image = image_at<T>(call.x, p.x, image, c0);
+      x.width = p.in_width;
+      x.channels = count;
+      x.multiplier = p.multiplier;
+      x.activation = DEPTHWISE_LINEAR;
+      if (direct_x) {
+        x.use_direct();
+      } else {
+        x.use_ring(scratch, x_rows);
+      }
+      RowSource<T> dz = gradient_source<T>(call, image, co0, block_outputs);
+      if (direct_dz) {
+        dz.use_direct();
+      } else {
+        dz.use_ring(scratch + x_ring, z_rows);
+      }
+      sum_rows(p, x, dz, block_outputs, begin, end, call.dkernel != nullptr, partial, pitch);
+      row += end - begin;
+    }
+    return true;
+  });
+  if (!done) return false;
+
+  return parallel(taps + 1, call.threads, [&](int64_t tap) {
+    A* const sums = static_cast<A*>(
+        thread_scratch(static_cast<size_t>(round_up(outputs, lanes<A>) + lanes<A>) * sizeof(A)));
+    if (sums == nullptr) return false;
+    const auto place = [&](const A* values) {
+      if (tap == taps) {
+        if (call.dbias != nullptr) convert_back(static_cast<T*>(call.dbias), 1, values, outputs);
+        return;
+      }
+      if (call.dkernel == nullptr) return;
+      const depthwise_kernel_strides& s = p.dkernel;
+      T* const to = static_cast<T*>(call.dkernel) + tap / p.kernel_width * s.row +
+                    tap % p.kernel_width * s.column;
+      if (p.multiplier == 1 || s.channel == p.multiplier * s.multiplier) {
+        convert_back(to, p.multiplier == 1 ? s.channel : s.multiplier, values, outputs);
+        return;
+      }
+      for (int64_t c = 0; c < p.channels; ++c) {
+        convert_back(to + c * s.channel, s.multiplier, values + c * p.multiplier, p.multiplier);
+      }
+    };
+    write_gradient<T>(p, partials + tap * pitch, part_elements, parts, channels, sums, place);
+    return true;
+  });
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_CHANNELS_KERNEL_GRADIENT_H_

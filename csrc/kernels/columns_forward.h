@@ -1,0 +1,131 @@
+// Forward pass of the columns family.
+#ifndef DEPTHWISE_KERNELS_COLUMNS_FORWARD_H_
+#define DEPTHWISE_KERNELS_COLUMNS_FORWARD_H_
+
+#include "channels_forward.h"
+#include "phases.h"
+
+namespace depthwise::DW_ISA {
+
+// Cuts a thread's scratch into aligned pieces: first ask for all of them, then for the memory.
+class ScratchLayout {
+ public:
+  template <class T>
+  int64_t add(int64_t elements) {
+    const int64_t at = bytes_;
+    bytes_ += round_up(elements * static_cast<int64_t>(sizeof(T)), 64);
+    return at;
+  }
+  bool allocate() {
+    base_ = static_cast<char*>(thread_scratch(static_cast<size_t>(max_of(bytes_, 64))));
+    return base_ != nullptr;
+  }
+  template <class T>
+  T* at(int64_t offset) const {
+    return reinterpret_cast<T*>(base_ + offset);
+  }
+
+ private:
+  int64_t bytes_ = 0;
+  char* base_ = nullptr;
+};
+
+// One task of a plane kernel: a block of rows and columns of one channel of one image.
+struct PlaneTask {
+  int64_t image, channel, row, column;
+};
+struct PlaneTasks {
+  int64_t channels, row_blocks, column_blocks, count;
+  PlaneBlock block;
+
+  PlaneTasks(const depthwise_params& p, int64_t rows, int64_t columns, const PlaneBlock& size)
+      : channels(p.channels), block(size) {
+    row_blocks = ceil_div(rows, size.rows);
+    column_blocks = ceil_div(columns, size.columns);
+    count = p.batch * channels * row_blocks * column_blocks;
+  }
+  PlaneTask operator[](int64_t index) const {
+    PlaneTask task{};
+    task.column = index % column_blocks * block.columns;
+    index /= column_blocks;
+    task.row = index % row_blocks * block.rows;
+    index /= row_blocks;
+    task.channel = index % channels;
+    task.image = index / channels;
+    return task;
+  }
+};
+
+// Blocks small enough that every thread has something to do.
+inline PlaneBlock spread(PlaneBlock block, int64_t rows, int64_t other_tasks, int threads) {
+  block.rows = min_of(block.rows, row_block(rows, other_tasks, threads));
+  return block;
+}
+
+template <class T>
+bool columns_forward(const Call& call) {
+  using A = Compute<T>;
+  const depthwise_params& p = *call.params;
+  PackedKernel<A> kernel;
+  PackedBias<A> bias;
+  if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
+      !bias.pack(static_cast<const T*>(call.bias), p.channels * p.multiplier)) {
+    return false;
+  }
+  const PlaneBlock block =
+      spread(phase_block<A>(p), p.out_height, p.batch * p.channels, call.threads);
+  const Phases phases(p, block);
+  const PlaneTasks tasks(p, p.out_height, p.out_width, block);
+  const AxisPlan rows = forward_plan(row_axis(p));
+  const ClampRange<A> clamp = clamp_range<A>(p.activation);
+
+  return parallel(tasks.count, call.threads, [&](int64_t index) {
+    const PlaneTask task = tasks[index];
+    ScratchLayout scratch;
+    const int64_t data_at = scratch.add<A>(phases.elements<A>());
+    const int64_t out_at = scratch.add<A>(phases.result_elements<A>());
+    const int64_t z_at = scratch.add<A>(call.preactivation ? phases.result_elements<A>() : 0);
+    const int64_t offsets_at = scratch.add<int64_t>(phases.taps());
+    const int64_t weights_at = scratch.add<A>(phases.taps());
+    if (!scratch.allocate()) return false;
+    A* const data = scratch.at<A>(data_at);
+    A* const out = scratch.at<A>(out_at);
+    A* const z = call.preactivation != nullptr ? scratch.at<A>(z_at) : nullptr;
+    int64_t* const offsets = scratch.at<int64_t>(offsets_at);
+    A* const weights = scratch.at<A>(weights_at);
+
+    phases.stage(data, image_at<T>(call.x, p.x, task.image, task.channel), task.row, task.column);
+    int64_t* next_offset = offsets;
+    for (int64_t i = 0; i < p.kernel_height; ++i) {
+      for (int64_t j = 0; j < p.kernel_width; ++j) *next_offset++ = phases.offset_of(i, j);
+    }
+    const int64_t row_end = min_of(task.row + block.rows, p.out_height);
+    const int64_t columns = min_of(block.columns, p.out_width - task.column);
+    const bool clip = clip_rows(rows, task.row, row_end);
+    for (int64_t m = 0; m < p.multiplier; ++m) {
+      const int64_t output = task.channel * p.multiplier + m;
+      A* next = weights;
+      for (int64_t i = 0; i < p.kernel_height; ++i) {
+        const A* from = kernel.data + i * kernel.row + output;
+        for (int64_t j = 0; j < p.kernel_width; ++j) *next++ = from[j * kernel.column];
+      }
+      const PlaneFinish<A> finish{bias.data != nullptr ? bias.data[output] : A(0), clamp,
+                                  p.activation, static_cast<A>(p.alpha)};
+      const PlaneTaps<A> taps{data, offsets, weights, p.kernel_width, phases.pitch, out, z, finish};
+      convolve_plane(taps, rows, task.row, row_end, columns, clip);
+      const auto write = [&](const TargetView<T>& target, const A* from) {
+        for (int64_t h = task.row; h < row_end; ++h) {
+          convert_back(target.data + h * target.row + task.column * target.column, target.column,
+                       from + (h - task.row) * phases.pitch, columns);
+        }
+      };
+      write(target_at<T>(call.y, p.y, task.image, output), out);
+      if (z != nullptr) write(target_at<T>(call.preactivation, p.saved, task.image, output), z);
+    }
+    return true;
+  });
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_COLUMNS_FORWARD_H_

@@ -1,0 +1,120 @@
+// Which taps of the kernel meet the image, along one axis. Pure integer arithmetic, shared by the
+// forward pass and by the gradient of the input, which is a convolution too: for each residue of
+// the position modulo the stride, a stride-1 convolution of the output's gradient with every
+// (stride / gcd(stride, dilation))-th tap.
+#ifndef DEPTHWISE_KERNELS_GEOMETRY_H_
+#define DEPTHWISE_KERNELS_GEOMETRY_H_
+
+#include <stdint.h>
+
+#include "../params.h"
+
+namespace depthwise::DW_ISA {
+
+inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }  // a >= 0, b > 0
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+inline int64_t floor_mod(int64_t a, int64_t b) { return ((a % b) + b) % b; }
+
+// Sizes of one axis of the convolution.
+struct Axis {
+  int64_t in, out, kernel, stride, dilation, pad;
+};
+
+inline Axis row_axis(const depthwise_params& p) {
+  return {p.in_height,     p.out_height,      p.kernel_height,
+          p.stride_height, p.dilation_height, p.pad_top};
+}
+inline Axis column_axis(const depthwise_params& p) {
+  return {p.in_width, p.out_width, p.kernel_width, p.stride_width, p.dilation_width, p.pad_left};
+}
+
+struct TapRange {
+  int64_t begin, end;
+};
+
+// `count` results, result t made of `taps` taps, tap q of it at position
+// `position + t * result_step + q * tap_step` of a source that is `extent` long; taps outside of it
+// contribute nothing. Both steps are positive.
+struct AxisPlan {
+  int64_t count, taps, extent;
+  int64_t position, result_step, tap_step;
+  int64_t kernel_first, kernel_step;  // tap q is the kernel's element kernel_first + q * kernel_step
+  int64_t target_first, target_step;  // result t goes to target_first + t * target_step
+  int64_t full_begin, full_end;       // the results for which every tap meets the source
+
+  int64_t position_of(int64_t t) const { return position + t * result_step; }
+
+  TapRange valid_taps(int64_t t) const {
+    const int64_t p = position_of(t);
+    int64_t begin = p >= 0 ? 0 : ceil_div(-p, tap_step);
+    int64_t end = p >= extent ? 0 : (extent - 1 - p) / tap_step + 1;
+    begin = min_of(begin, taps);
+    end = max_of(begin, min_of(end, taps));
+    return {begin, end};
+  }
+
+  void find_full() {
+    const int64_t reach = (taps - 1) * tap_step;
+    full_begin = position >= 0 ? 0 : ceil_div(-position, result_step);
+    const int64_t last = extent - 1 - reach - position;  // largest t * result_step that fits
+    full_end = last < 0 ? 0 : last / result_step + 1;
+    full_end = min_of(full_end, count);
+    full_begin = min_of(full_begin, count);
+    if (full_end < full_begin) full_end = full_begin;
+  }
+};
+
+inline AxisPlan forward_plan(const Axis& a) {
+  AxisPlan plan{a.out, a.kernel, a.in, -a.pad, a.stride, a.dilation, 0, 1, 0, 1, 0, 0};
+  plan.find_full();
+  return plan;
+}
+
+// The gradient of the input at the positions w with (w + pad) % stride == residue.
+inline AxisPlan gradient_plan(const Axis& a, int64_t residue) {
+  AxisPlan plan{};
+  plan.extent = a.out;
+  plan.result_step = 1;
+  plan.target_first = floor_mod(residue - a.pad, a.stride);
+  plan.target_step = a.stride;
+  plan.count =
+      plan.target_first < a.in ? ceil_div(a.in - plan.target_first, a.stride) : 0;
+  int64_t gcd = a.stride;
+  for (int64_t b = a.dilation; b != 0;) {
+    const int64_t rest = gcd % b;
+    gcd = b;
+    b = rest;
+  }
+  const int64_t period = a.stride / gcd;
+  const int64_t first = plan.target_first + a.pad;
+  plan.tap_step = a.dilation / gcd;
+  int64_t j = 0;
+  while (j < period && floor_mod(first - j * a.dilation, a.stride) != 0) ++j;
+  if (j == period || j >= a.kernel) {
+    plan.taps = 0;
+    plan.full_end = plan.count;
+    return plan;
+  }
+  // Taken from the last tap to the first, so that positions ascend.
+  plan.taps = (a.kernel - 1 - j) / period + 1;
+  plan.kernel_first = j + (plan.taps - 1) * period;
+  plan.kernel_step = -period;
+  plan.position = (first - j * a.dilation) / a.stride - (plan.taps - 1) * plan.tap_step;
+  plan.find_full();
+  return plan;
+}
+
+// The outputs whose tap j meets the image.
+inline TapRange outputs_of_tap(const Axis& a, int64_t j) {
+  const int64_t shift = j * a.dilation - a.pad;  // input position = output * stride + shift
+  const int64_t begin = shift >= 0 ? 0 : ceil_div(-shift, a.stride);
+  const int64_t end = shift >= a.in ? 0 : (a.in - 1 - shift) / a.stride + 1;
+  const int64_t clipped = min_of(begin, a.out);
+  return {clipped, max_of(clipped, min_of(end, a.out))};
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_GEOMETRY_H_

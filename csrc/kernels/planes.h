@@ -1,0 +1,210 @@
+// Staged planes and register tiles of the columns family: vectors run along the columns of one
+// channel's plane.
+//
+// A block of a plane is staged in the compute type with its zero padding, split into one phase per
+// residue of the position modulo the stride. Then every tap, whatever stride and dilation, reads
+// the staged block at a fixed offset, and a block of results is a sum of shifted copies of it.
+#ifndef DEPTHWISE_KERNELS_PLANES_H_
+#define DEPTHWISE_KERNELS_PLANES_H_
+
+#include "call_memory.h"
+#include "rows.h"
+#include "table.h"
+#include "tuning.h"
+
+namespace depthwise::DW_ISA {
+
+template <class A>
+DW_INLINE void fill_zero(A* to, int64_t count) {
+  int64_t i = 0;
+  for (; i + lanes<A> <= count; i += lanes<A>) store(to + i, zero<A>());
+  for (; i < count; ++i) to[i] = 0;
+}
+
+// Along one axis, positions first, first + step, ... (`count` of them) of a source `extent` long:
+// [begin, end) are those inside of it.
+inline TapRange inside(int64_t first, int64_t step, int64_t count, int64_t extent) {
+  const int64_t begin = first >= 0 ? 0 : ceil_div(-first, step);
+  const int64_t end = first >= extent ? 0 : (extent - 1 - first) / step + 1;
+  const int64_t clipped = min_of(begin, count);
+  return {clipped, max_of(clipped, min_of(end, count))};
+}
+
+// A rectangle of a strided plane, by position of its first element, step and count per axis;
+// positions outside of the plane are zeros.
+struct Window {
+  int64_t row_first, row_step, rows, row_extent;
+  int64_t column_first, column_step, columns, column_extent;
+};
+
+// Writes `window` of `plane` to `to`, whose rows are `pitch` >= window.columns apart; the rest of
+// each row is zero. `to` may be overrun by less than a vector. With an activation, the values are
+// multiplied by its derivative at `saved`; `line` has room for a row.
+template <class T>
+[[gnu::noinline]] void stage_window(Compute<T>* to, int64_t pitch, const Window& window,
+                                    const ImageView<T>& plane, const ImageView<T>& saved,
+                                    int activation, Compute<T> alpha, Compute<T>* line) {
+  using A = Compute<T>;
+  const TapRange rows =
+      inside(window.row_first, window.row_step, window.rows, window.row_extent);
+  const TapRange columns =
+      inside(window.column_first, window.column_step, window.columns, window.column_extent);
+  const int64_t count = columns.end - columns.begin;
+  const int64_t w = window.column_first + columns.begin * window.column_step;
+  for (int64_t r = 0; r < window.rows; ++r, to += pitch) {
+    if (r < rows.begin || r >= rows.end || count == 0) {
+      fill_zero(to, pitch);
+      continue;
+    }
+    const int64_t h = window.row_first + r * window.row_step;
+    A* const values = to + columns.begin;
+    fill_zero(to, columns.begin);
+    convert_span(values, plane.data + h * plane.row + w * plane.column,
+                 window.column_step * plane.column, count);
+    if (activation != DEPTHWISE_LINEAR) {
+      convert_span(line, saved.data + h * saved.row + w * saved.column,
+                   window.column_step * saved.column, count);
+      apply_derivative(values, line, count, activation, alpha);
+    }
+    fill_zero(values + count, pitch - columns.end);
+  }
+}
+
+// What is done to a plane's sums before they are stored.
+template <class A>
+struct PlaneFinish {
+  A bias;
+  ClampRange<A> clamp;
+  int activation;
+  A alpha;
+};
+
+// A block of results: `rows` x `columns` of them, `pitch` apart, from taps at `offsets` with
+// `weights`, `per_row` taps for each row of taps.
+template <class A>
+struct PlaneTaps {
+  const A* data;
+  const int64_t* offsets;
+  const A* weights;
+  int64_t per_row;
+  int64_t pitch;
+  A* out;
+  A* preactivation;  // null unless asked for
+  PlaneFinish<A> finish;
+};
+
+// `vectors` vectors of results, `step` elements apart, from element `p` on.
+template <int vectors, class A>
+DW_INLINE void plane_tile(const PlaneTaps<A>& s, TapRange taps, int64_t p, int64_t step) {
+  Vec<A> sums[vectors] = {};
+  const A* const data = s.data + p;
+  for (int64_t q = taps.begin; q < taps.end; ++q) {
+    const A* const x = data + s.offsets[q];
+    const Vec<A> weight = broadcast(s.weights[q]);
+#pragma GCC unroll 16
+    for (int t = 0; t < vectors; ++t) sums[t] = fma(load(x + t * step), weight, sums[t]);
+  }
+  const PlaneFinish<A>& f = s.finish;
+  const Vec<A> bias = broadcast(f.bias);
+  const Vec<A> low = broadcast(f.clamp.low), high = broadcast(f.clamp.high);
+#pragma GCC unroll 16
+  for (int t = 0; t < vectors; ++t) {
+    const Vec<A> z = sums[t] + bias;
+    if (s.preactivation != nullptr) store(s.preactivation + p + t * step, z);
+    store(s.out + p + t * step,
+          f.clamp.is_clamp ? clamp(z, low, high) : activate<A>(f.activation, f.alpha, z));
+  }
+}
+
+// `count` vectors, `step` apart.
+template <class A>
+void plane_run(const PlaneTaps<A>& s, TapRange taps, int64_t p, int64_t count, int64_t step) {
+  for (; count >= 8; count -= 8, p += 8 * step) plane_tile<8>(s, taps, p, step);
+  if (count >= 4) {
+    plane_tile<4>(s, taps, p, step);
+    count -= 4;
+    p += 4 * step;
+  }
+  if (count >= 2) {
+    plane_tile<2>(s, taps, p, step);
+    count -= 2;
+    p += 2 * step;
+  }
+  if (count == 1) plane_tile<1>(s, taps, p, step);
+}
+
+// Whether to go through a block row by row: it takes no more vectors than one run over all of it,
+// margins included.
+template <class A>
+bool by_rows(int64_t columns, int64_t pitch) {
+  return round_up(columns, lanes<A>) <= pitch;
+}
+
+// Rows [begin, end) of the block, with one range of rows of taps.
+template <class A>
+void plane_rows(const PlaneTaps<A>& s, TapRange tap_rows, int64_t begin, int64_t end,
+                int64_t columns) {
+  const TapRange taps{tap_rows.begin * s.per_row, tap_rows.end * s.per_row};
+  if (by_rows<A>(columns, s.pitch)) {
+    for (int64_t v = 0; v < columns; v += lanes<A>) {
+      plane_run(s, taps, begin * s.pitch + v, end - begin, s.pitch);
+    }
+  } else {
+    const int64_t length = (end - begin - 1) * s.pitch + columns;
+    plane_run(s, taps, begin * s.pitch, ceil_div(length, lanes<A>), lanes<A>);
+  }
+}
+
+// Taps that lie outside of the image for a whole row are left out, but for kernels that hardly have
+// any: there one run over all rows is faster than a run per range of taps.
+inline bool clip_rows(const AxisPlan& rows, int64_t begin, int64_t end) {
+  int64_t valid = 0;
+  for (int64_t t = begin; t < end; ++t) {
+    const TapRange range = rows.valid_taps(t);
+    valid += range.end - range.begin;
+  }
+  return 4 * valid < 3 * rows.taps * (end - begin);
+}
+
+// Results [begin, end) of a class of rows, each `columns` wide.
+template <class A>
+void convolve_plane(const PlaneTaps<A>& s, const AxisPlan& rows, int64_t begin, int64_t end,
+                    int64_t columns, bool clip) {
+  if (begin >= end || columns == 0) return;
+  if (!clip) {
+    plane_rows(s, {0, rows.taps}, 0, end - begin, columns);
+    return;
+  }
+  for (int64_t t = begin; t < end;) {
+    const TapRange range = rows.valid_taps(t);
+    int64_t last = t + 1;
+    for (; last < end; ++last) {
+      const TapRange next = rows.valid_taps(last);
+      if (next.begin != range.begin || next.end != range.end) break;
+    }
+    plane_rows(s, range, t - begin, last - begin, columns);
+    t = last;
+  }
+}
+
+// Size of the blocks that a plane is cut into: whole rows while they fit, then parts of rows.
+struct PlaneBlock {
+  int64_t rows, columns;
+};
+// `row_bytes`: staged bytes for one more row of results; `fixed_rows`: rows staged besides.
+inline PlaneBlock plane_block(int64_t rows, int64_t columns, int64_t bytes_per_column,
+                              int64_t fixed_rows, int64_t lane_count) {
+  PlaneBlock block{rows, columns};
+  const int64_t least = (fixed_rows + 1) * bytes_per_column;
+  if (least * columns > 4 * tuning::staged_bytes) {
+    block.columns = max_of(8 * lane_count, round_up(4 * tuning::staged_bytes / least, lane_count));
+    block.columns = min_of(block.columns, columns);
+  }
+  const int64_t row_bytes = max_of(1, bytes_per_column * block.columns);
+  block.rows = max_of(1, min_of(rows, tuning::staged_bytes / row_bytes - fixed_rows));
+  return block;
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_PLANES_H_

@@ -1,0 +1,165 @@
+// Where the channels kernels get their rows from: straight from the caller's array where its type
+// and strides allow, else from a ring of staged rows (converted to the compute type, channels side
+// by side, one copy per output channel). Staging is also where the activation's derivative is
+// applied to the output's gradient.
+#ifndef DEPTHWISE_KERNELS_ROWS_H_
+#define DEPTHWISE_KERNELS_ROWS_H_
+
+#include "activation.h"
+#include "geometry.h"
+
+namespace depthwise::DW_ISA {
+
+// `count` elements, `stride` apart, to the compute type; `to` has room up to the next full vector.
+template <class T>
+DW_INLINE void convert_span(Compute<T>* to, const T* from, int64_t stride, int64_t count) {
+  using A = Compute<T>;
+  constexpr int n = lanes<A>;
+  if (stride == 1) {
+    int64_t i = 0;
+    for (; i + n <= count; i += n) store(to + i, load(from + i));
+    if (i < count) store(to + i, load_part(from + i, count - i));
+    return;
+  }
+  for (int64_t i = 0; i < count; i += n) {
+    const int64_t part = min_of(n, count - i);
+    T values[n] = {};
+    for (int64_t l = 0; l < part; ++l) values[l] = from[(i + l) * stride];
+    store(to + i, load(values));
+  }
+}
+
+// Compute type to storage, elements `stride` apart; `from` is readable up to the next full vector.
+template <class T>
+DW_INLINE void convert_back(T* to, int64_t stride, const Compute<T>* from, int64_t count) {
+  using A = Compute<T>;
+  constexpr int n = lanes<A>;
+  if (stride == 1) {
+    int64_t i = 0;
+    for (; i + n <= count; i += n) store(to + i, load(from + i));
+    if (i < count) store_part(to + i, load(from + i), count - i);
+    return;
+  }
+  for (int64_t i = 0; i < count; i += n) {
+    const int64_t part = min_of(n, count - i);
+    T values[n];
+    store(values, load(from + i));
+    for (int64_t l = 0; l < part; ++l) to[(i + l) * stride] = values[l];
+  }
+}
+
+// Each of `count` elements `multiplier` times; `to` has room for a full vector past the end.
+template <class A>
+DW_INLINE void repeat_each(A* to, const A* from, int64_t count, int64_t multiplier) {
+  for (int64_t c = 0; c < count; ++c) {
+    const Vec<A> v = broadcast(from[c]);
+    for (int64_t m = 0; m < multiplier; m += lanes<A>) store(to + c * multiplier + m, v);
+  }
+}
+
+// values[i] *= derivative(saved[i]), in whole vectors.
+template <class A>
+DW_INLINE void apply_derivative(A* values, const A* saved, int64_t count, int activation, A alpha) {
+  for (int64_t i = 0; i < count; i += lanes<A>) {
+    const Vec<A> d = activation_derivative<A>(activation, alpha, load(saved + i));
+    store(values + i, load(values + i) * d);
+  }
+}
+
+// A strided image of one batch item, and the strides between its elements.
+template <class T>
+struct ImageView {
+  const T* data;
+  int64_t row, column, channel;
+};
+
+template <class T>
+struct RowSource {
+  using A = Compute<T>;
+
+  ImageView<T> image;  // at the first channel of the block
+  ImageView<T> saved;  // for a gradient: what its activation's derivative is taken from
+  int64_t width;       // columns of a row
+  int64_t channels;    // of the image, in this block
+  int64_t multiplier;  // copies of each
+  int activation;      // linear: no derivative
+  A alpha;
+
+  int64_t pitch;  // elements from one column to the next in the rows given out
+  bool direct;
+  int64_t ring_rows;
+  A* ring;
+  A* line;        // one column's channels, and its saved values
+  int64_t* held;  // which row each slot of the ring holds
+
+  static bool can_be_direct(int64_t block_channels, int64_t multiplier, int64_t channel_stride,
+                            int activation) {
+    return sizeof(T) == sizeof(A) && multiplier == 1 && block_channels >= lanes<A> &&
+           channel_stride == 1 && activation == DEPTHWISE_LINEAR;
+  }
+  static int64_t staged_pitch(int64_t channels) { return round_up(channels, lanes<A>); }
+  // Bytes of scratch for a ring over `channels` output channels.
+  static int64_t ring_bytes(int64_t rows, int64_t width, int64_t channels) {
+    const int64_t pitch = staged_pitch(channels);
+    const int64_t elements = rows * row_elements(width, pitch) + 2 * pitch + lanes<A>;
+    return round_up(elements * static_cast<int64_t>(sizeof(A)) + rows * 8, 64);
+  }
+  // repeat_each() may overrun a row by less than a vector.
+  static int64_t row_elements(int64_t width, int64_t pitch) { return width * pitch + lanes<A>; }
+
+  void use_direct() {
+    direct = true;
+    pitch = image.column;
+  }
+  void use_ring(void* memory, int64_t rows) {
+    direct = false;
+    pitch = staged_pitch(channels * multiplier);
+    ring_rows = rows;
+    ring = static_cast<A*>(memory);
+    line = ring + rows * row_elements(width, pitch);
+    held = reinterpret_cast<int64_t*>(static_cast<char*>(memory) +
+                                      ring_bytes(rows, width, channels * multiplier) - rows * 8);
+    for (int64_t slot = 0; slot < rows; ++slot) held[slot] = -1;
+  }
+
+  // Row h at column 0. A staged row stays until `ring_rows` further ones have been asked for.
+  const A* operator()(int64_t h) {
+    if (direct) {
+      if constexpr (sizeof(T) == sizeof(A)) return image.data + h * image.row;
+    }
+    const int64_t slot = h % ring_rows;
+    A* row = ring + slot * row_elements(width, pitch);
+    if (held[slot] != h) {
+      held[slot] = h;
+      stage(row, h);
+    }
+    return row;
+  }
+
+  [[gnu::noinline]] void stage(A* row, int64_t h) {
+    const T* from = image.data + h * image.row;
+    if (activation == DEPTHWISE_LINEAR && multiplier == 1 && image.channel == 1 &&
+        image.column == pitch) {  // one unbroken run
+      convert_span(row, from, 1, width * pitch);
+      return;
+    }
+    A* const saved_line = line + pitch;
+    for (int64_t w = 0; w < width; ++w, row += pitch) {
+      if (multiplier == 1) {
+        convert_span(row, from + w * image.column, image.channel, channels);
+      } else {
+        convert_span(line, from + w * image.column, image.channel, channels);
+        repeat_each(row, line, channels, multiplier);
+      }
+      if (activation != DEPTHWISE_LINEAR) {
+        const T* s = saved.data + h * saved.row + w * saved.column;
+        convert_span(saved_line, s, saved.channel, channels);
+        apply_derivative(row, saved_line, channels, activation, alpha);
+      }
+    }
+  }
+};
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_ROWS_H_

@@ -1,0 +1,60 @@
+// The table of kernels: what op.cc chooses from, what info() lists and what the tests run.
+//
+// A kernel's name is <family>_<direction>_<dtype>:
+//   family     channels (vectors along channels) or columns (vectors along the columns of a plane)
+//   direction  forward, input_gradient or kernel_gradient (which gives the bias's gradient too)
+#ifndef DEPTHWISE_KERNELS_TABLE_H_
+#define DEPTHWISE_KERNELS_TABLE_H_
+
+#include "../params.h"
+
+namespace depthwise {
+
+enum class Direction { forward, input_gradient, kernel_gradient };
+
+// One call of the op, as a kernel sees it. Pointers that a direction does not use are null.
+struct Call {
+  const depthwise_params* params;
+  const void* x;
+  const void* kernel;
+  const void* bias;
+  void* y;
+  void* preactivation;
+  const void* dy;
+  const void* saved;
+  void* dx;
+  void* dkernel;
+  void* dbias;
+  int threads;  // at most so many
+};
+
+struct Kernel {
+  const char* name;
+  Direction direction;
+  depthwise_dtype dtype;
+  bool (*accepts)(const depthwise_params& params);
+  bool (*run)(const Call& call);  // false: out of memory
+};
+
+// The kernels of one instruction set, in order of preference.
+struct KernelSet {
+  const Kernel* kernels;
+  int count;
+};
+
+namespace baseline {
+KernelSet kernel_set();
+}
+namespace avx2 {
+KernelSet kernel_set();
+}
+namespace avx512 {
+KernelSet kernel_set();
+}
+namespace neon {
+KernelSet kernel_set();
+}
+
+}  // namespace depthwise
+
+#endif  // DEPTHWISE_KERNELS_TABLE_H_

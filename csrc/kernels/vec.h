@@ -1,0 +1,219 @@
+// The small vector type on which every kernel is written: one full register of the instruction set
+// this file is compiled for, in a namespace of its own (DW_ISA).
+//
+// Nothing here may come from an inline standard template: the linker would keep one copy of it,
+// perhaps the one compiled for an instruction set that the CPU lacks.
+#ifndef DEPTHWISE_KERNELS_VEC_H_
+#define DEPTHWISE_KERNELS_VEC_H_
+
+#include <stdint.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#if !defined(DW_ISA)
+#error "compile the kernels with -DDW_ISA=baseline, avx2, avx512 or neon"
+#endif
+
+#define DW_INLINE inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+#define DW_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define DW_VECTOR_BYTES 32
+#else
+#define DW_VECTOR_BYTES 16
+#endif
+
+namespace depthwise::DW_ISA {
+
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+// What a stored type is computed in.
+template <class T>
+struct ComputeOf {
+  using type = float;
+};
+template <>
+struct ComputeOf<double> {
+  using type = double;
+};
+template <class T>
+using Compute = typename ComputeOf<T>::type;
+
+template <class A>
+constexpr int lanes = DW_VECTOR_BYTES / static_cast<int>(sizeof(A));
+
+template <class A>
+struct VecTypes;
+template <>
+struct VecTypes<float> {
+  typedef float type __attribute__((vector_size(DW_VECTOR_BYTES)));
+  typedef int32_t mask __attribute__((vector_size(DW_VECTOR_BYTES)));
+};
+template <>
+struct VecTypes<double> {
+  typedef double type __attribute__((vector_size(DW_VECTOR_BYTES)));
+  typedef int64_t mask __attribute__((vector_size(DW_VECTOR_BYTES)));
+};
+template <class A>
+using Vec = typename VecTypes<A>::type;
+template <class A>
+using Mask = typename VecTypes<A>::mask;  // all ones or all zeros in each lane
+
+typedef uint32_t VecU32 __attribute__((vector_size(DW_VECTOR_BYTES)));
+typedef uint16_t VecU16 __attribute__((vector_size(DW_VECTOR_BYTES / 2)));
+
+template <class To, class From>
+DW_INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  __builtin_memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+template <class A>
+DW_INLINE Vec<A> broadcast(A s) {
+  if constexpr (lanes<A> == 2) {
+    return Vec<A>{s, s};
+  } else if constexpr (lanes<A> == 4) {
+    return Vec<A>{s, s, s, s};
+  } else if constexpr (lanes<A> == 8) {
+    return Vec<A>{s, s, s, s, s, s, s, s};
+  } else {
+    return Vec<A>{s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s};
+  }
+}
+
+template <class A>
+DW_INLINE Vec<A> zero() {
+  return Vec<A>{};
+}
+
+// One rounding where the instruction set has fused multiply-add, two on x86-64 baseline: the
+// kernels are compiled with -ffp-contract=fast.
+template <class V>
+DW_INLINE V fma(V a, V b, V c) {
+  return a * b + c;
+}
+
+// NaN in `v` comes out as NaN: the comparison is false and keeps it.
+template <class V>
+DW_INLINE V clamp(V v, V low, V high) {
+  v = v < low ? low : v;
+  return v > high ? high : v;
+}
+
+template <class A>
+DW_INLINE A horizontal_sum(Vec<A> v) {
+  A values[lanes<A>];
+  __builtin_memcpy(values, &v, sizeof(v));
+  for (int width = lanes<A> / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) values[i] += values[i + width];
+  }
+  return values[0];
+}
+
+DW_INLINE Vec<float> load(const float* p) {
+  Vec<float> v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+DW_INLINE Vec<double> load(const double* p) {
+  Vec<double> v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+DW_INLINE void store(float* p, Vec<float> v) { __builtin_memcpy(p, &v, sizeof(v)); }
+DW_INLINE void store(double* p, Vec<double> v) { __builtin_memcpy(p, &v, sizeof(v)); }
+
+DW_INLINE VecU32 load_u16(const void* p) {
+  VecU16 v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return __builtin_convertvector(v, VecU32);
+}
+DW_INLINE void store_u16(void* p, VecU32 wide) {
+  const VecU16 v = __builtin_convertvector(wide, VecU16);
+  __builtin_memcpy(p, &v, sizeof(v));
+}
+
+DW_INLINE Vec<float> load(const BFloat16* p) { return bit_cast<Vec<float>>(load_u16(p) << 16); }
+
+// Round to nearest, ties to even; a NaN stays one (its quiet bit is set before it is cut).
+DW_INLINE void store(BFloat16* p, Vec<float> v) {
+  const VecU32 u = bit_cast<VecU32>(v);
+  const VecU32 rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  const VecU32 quiet = (u >> 16) | 0x40;
+  store_u16(p, (u & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+}
+
+DW_INLINE Vec<float> load(const Half* p) {
+#if defined(__AVX512F__)
+  // The masked forms, with every lane on: GCC 12 warns of its own header in the plain ones.
+  const __m256i h = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return (Vec<float>)_mm512_maskz_cvtph_ps(0xffff, h);
+#elif defined(__F16C__)
+  return (Vec<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__aarch64__)
+  return (Vec<float>)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits)));
+#else
+  // Exponent and mantissa move to their place, then a multiplication by 2^112 mends the bias, for
+  // subnormal numbers too; infinities and NaNs get the float's largest exponent.
+  const VecU32 u = load_u16(p);
+  const VecU32 shifted = (u & 0x7fff) << 13;
+  const VecU32 finite = bit_cast<VecU32>(bit_cast<Vec<float>>(shifted) * broadcast(0x1p112f));
+  const VecU32 magnitude = (u & 0x7c00) == 0x7c00 ? (shifted | 0x7f800000) : finite;
+  return bit_cast<Vec<float>>(magnitude | ((u & 0x8000) << 16));
+#endif
+}
+
+DW_INLINE void store(Half* p, Vec<float> v) {
+#if defined(__AVX512F__)
+  const __m256i h = 
+      _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), h);
+#elif defined(__F16C__)
+  const __m128i h = _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), h);
+#elif defined(__aarch64__)
+  vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v)));
+#else
+  const VecU32 u = bit_cast<VecU32>(v);
+  const VecU32 magnitude = u & 0x7fffffff;
+  // Normal results: round to nearest even in the integer, which carries into the exponent.
+  const VecU32 normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - 0x38000000) >> 13;
+  // Subnormal results: adding 0.5, whose last bit is worth 2^-24, lets the addition round.
+  const VecU32 tiny =
+      bit_cast<VecU32>(bit_cast<Vec<float>>(magnitude) + broadcast(0.5f)) - 0x3f000000;
+  const VecU32 nan_or_inf =
+      magnitude > 0x7f800000 ? (VecU32{} + 0x7e00) : (VecU32{} + 0x7c00);
+  VecU32 h = magnitude < 0x38800000 ? tiny : normal;
+  h = magnitude >= 0x47800000 ? nan_or_inf : h;
+  store_u16(p, h | ((u >> 16) & 0x8000));
+#endif
+}
+
+// The first `count` lanes only; the others read as zero and are not written.
+template <class T>
+DW_INLINE Vec<Compute<T>> load_part(const T* p, int64_t count) {
+  T values[lanes<Compute<T>>] = {};
+  for (int64_t i = 0; i < count; ++i) values[i] = p[i];
+  return load(values);
+}
+template <class T>
+DW_INLINE void store_part(T* p, Vec<Compute<T>> v, int64_t count) {
+  T values[lanes<Compute<T>>];
+  store(values, v);
+  for (int64_t i = 0; i < count; ++i) p[i] = values[i];
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_VEC_H_

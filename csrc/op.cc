@@ -1,0 +1,234 @@
+// The C ABI: checks the struct, picks a kernel of the instruction set in use, runs it.
+#include "op.h"
+
+#include <atomic>
+#include <cstring>
+
+#include "kernels/table.h"
+#include "kernels/tuning.h"
+#include "runtime/cpu.h"
+#include "runtime/pool.h"
+
+namespace depthwise {
+namespace {
+
+bool compiled_set(Isa isa, KernelSet* set) {
+  switch (isa) {
+#if defined(DW_HAVE_BASELINE)
+    case Isa::baseline:
+      *set = baseline::kernel_set();
+      return true;
+#endif
+#if defined(DW_HAVE_AVX2)
+    case Isa::avx2:
+      *set = avx2::kernel_set();
+      return true;
+#endif
+#if defined(DW_HAVE_AVX512)
+    case Isa::avx512:
+      *set = avx512::kernel_set();
+      return true;
+#endif
+#if defined(DW_HAVE_NEON)
+    case Isa::neon:
+      *set = neon::kernel_set();
+      return true;
+#endif
+    default:
+      return false;
+  }
+}
+
+bool usable(Isa isa) {
+  KernelSet set;
+  return compiled_set(isa, &set) && cpu_supports(isa);
+}
+
+Isa initial_isa() {
+  for (const Isa isa : {Isa::neon, Isa::avx512, Isa::avx2}) {
+    if (usable(isa)) return isa;
+  }
+  return Isa::baseline;
+}
+
+std::atomic<Isa>& isa_in_use() {
+  static std::atomic<Isa> isa{initial_isa()};
+  return isa;
+}
+
+bool valid(const depthwise_params* p) {
+  if (p == nullptr) return false;
+  for (const int64_t size : {p->batch, p->channels, p->in_height, p->in_width, p->out_height,
+                             p->out_width, p->pad_top, p->pad_left}) {
+    if (size < 0) return false;
+  }
+  for (const int64_t size :
+       {p->multiplier, p->kernel_height, p->kernel_width, p->stride_height, p->stride_width,
+        p->dilation_height, p->dilation_width}) {
+    if (size < 1) return false;
+  }
+  return p->dtype >= DEPTHWISE_FLOAT32 && p->dtype <= DEPTHWISE_BFLOAT16 &&
+         (p->layout == DEPTHWISE_CHANNELS_LAST || p->layout == DEPTHWISE_CHANNELS_FIRST) &&
+         p->activation >= 0 && p->activation < DEPTHWISE_ACTIVATION_COUNT && p->alpha >= 0;
+}
+
+int64_t element_bytes(const depthwise_params& p) {
+  switch (p.dtype) {
+    case DEPTHWISE_FLOAT32:
+      return 4;
+    case DEPTHWISE_FLOAT64:
+      return 8;
+    default:
+      return 2;
+  }
+}
+
+// Zero is all bits zero in every dtype.
+void zero_image(const depthwise_params& p, void* data, const depthwise_image_strides& s) {
+  const int64_t bytes = element_bytes(p);
+  for (int64_t n = 0; n < p.batch; ++n) {
+    for (int64_t h = 0; h < p.in_height; ++h) {
+      for (int64_t w = 0; w < p.in_width; ++w) {
+        for (int64_t c = 0; c < p.channels; ++c) {
+          const int64_t at = n * s.batch + h * s.row + w * s.column + c * s.channel;
+          std::memset(static_cast<char*>(data) + at * bytes, 0, static_cast<size_t>(bytes));
+        }
+      }
+    }
+  }
+}
+void zero_kernel(const depthwise_params& p, void* data, const depthwise_kernel_strides& s) {
+  const int64_t bytes = element_bytes(p);
+  for (int64_t i = 0; i < p.kernel_height; ++i) {
+    for (int64_t j = 0; j < p.kernel_width; ++j) {
+      for (int64_t c = 0; c < p.channels; ++c) {
+        for (int64_t m = 0; m < p.multiplier; ++m) {
+          const int64_t at = i * s.row + j * s.column + c * s.channel + m * s.multiplier;
+          std::memset(static_cast<char*>(data) + at * bytes, 0, static_cast<size_t>(bytes));
+        }
+      }
+    }
+  }
+}
+
+depthwise_status run(Direction direction, const Call& call) {
+  const depthwise_params& p = *call.params;
+  KernelSet set{};
+  compiled_set(isa_in_use().load(std::memory_order_relaxed), &set);
+  for (int i = 0; i < set.count; ++i) {
+    const Kernel& kernel = set.kernels[i];
+    if (kernel.direction == direction && kernel.dtype == p.dtype && kernel.accepts(p)) {
+      return kernel.run(call) ? DEPTHWISE_OK : DEPTHWISE_OUT_OF_MEMORY;
+    }
+  }
+  return DEPTHWISE_INVALID_PARAMS;  // not reached: the columns family takes everything
+}
+
+// In floating point: the product may not fit an integer, and only its size matters.
+int useful_threads(const depthwise_params& p) {
+  const double macs = static_cast<double>(p.batch) * static_cast<double>(p.out_height) *
+                      static_cast<double>(p.out_width) * static_cast<double>(p.channels) *
+                      static_cast<double>(p.multiplier) * static_cast<double>(p.kernel_height) *
+                      static_cast<double>(p.kernel_width);
+  return macs < static_cast<double>(tuning::serial_macs) ? 1 : num_threads();
+}
+
+}  // namespace
+}  // namespace depthwise
+
+using depthwise::Call;
+using depthwise::Direction;
+
+extern "C" depthwise_status depthwise_forward(const depthwise_params* params, const void* x,
+                                              const void* kernel, const void* bias, void* y,
+                                              void* preactivation) {
+  if (!depthwise::valid(params)) return DEPTHWISE_INVALID_PARAMS;
+  const depthwise_params& p = *params;
+  if (p.batch == 0 || p.channels == 0 || p.out_height == 0 || p.out_width == 0) return DEPTHWISE_OK;
+  const bool empty_input = p.in_height == 0 || p.in_width == 0;
+  if ((x == nullptr && !empty_input) || kernel == nullptr || y == nullptr) {
+    return DEPTHWISE_INVALID_PARAMS;
+  }
+  Call call{};
+  call.params = params;
+  call.x = x;
+  call.kernel = kernel;
+  call.bias = bias;
+  call.y = y;
+  call.preactivation = preactivation;
+  call.threads = depthwise::useful_threads(p);
+  return depthwise::run(Direction::forward, call);
+}
+
+extern "C" depthwise_status depthwise_backward(const depthwise_params* params, const void* x,
+                                               const void* kernel, const void* dy,
+                                               const void* saved, void* dx, void* dkernel,
+                                               void* dbias) {
+  if (!depthwise::valid(params)) return DEPTHWISE_INVALID_PARAMS;
+  const depthwise_params& p = *params;
+  if (p.channels == 0) return DEPTHWISE_OK;
+  const bool empty_input = p.batch == 0 || p.in_height == 0 || p.in_width == 0;
+  if (p.batch == 0 || p.out_height == 0 || p.out_width == 0) {  // nothing flows back
+    if (dx != nullptr) depthwise::zero_image(p, dx, p.dx);
+    if (dkernel != nullptr) depthwise::zero_kernel(p, dkernel, p.dkernel);
+    if (dbias != nullptr) {
+      std::memset(dbias, 0,
+                  static_cast<size_t>(p.channels * p.multiplier * depthwise::element_bytes(p)));
+    }
+    return DEPTHWISE_OK;
+  }
+  if (dy == nullptr || (saved == nullptr && p.activation != DEPTHWISE_LINEAR) ||
+      (dkernel != nullptr && x == nullptr && !empty_input) || (dx != nullptr && kernel == nullptr)) {
+    return DEPTHWISE_INVALID_PARAMS;
+  }
+  Call call{};
+  call.params = params;
+  call.x = x;
+  call.kernel = kernel;
+  call.dy = dy;
+  call.saved = saved;
+  call.dx = dx;
+  call.dkernel = dkernel;
+  call.dbias = dbias;
+  call.threads = depthwise::useful_threads(p);
+  if (dx != nullptr && !empty_input) {
+    const depthwise_status status = depthwise::run(Direction::input_gradient, call);
+    if (status != DEPTHWISE_OK) return status;
+  }
+  if (dkernel == nullptr && dbias == nullptr) return DEPTHWISE_OK;
+  return depthwise::run(Direction::kernel_gradient, call);
+}
+
+extern "C" int depthwise_needs_preactivation(int32_t activation) {
+  if (activation < 0 || activation >= DEPTHWISE_ACTIVATION_COUNT) return -1;
+  return activation == DEPTHWISE_SILU || activation == DEPTHWISE_HARD_SWISH ||
+         activation == DEPTHWISE_GELU || activation == DEPTHWISE_GELU_TANH;
+}
+
+extern "C" const char* depthwise_isa(void) {
+  return depthwise::isa_name(depthwise::isa_in_use().load());
+}
+
+extern "C" int depthwise_isa_compiled(const char* name) {
+  depthwise::Isa isa;
+  depthwise::KernelSet set;
+  return depthwise::isa_from_name(name, &isa) && depthwise::compiled_set(isa, &set);
+}
+
+extern "C" int depthwise_isa_supported(const char* name) {
+  depthwise::Isa isa;
+  return depthwise::isa_from_name(name, &isa) && depthwise::usable(isa);
+}
+
+extern "C" int depthwise_set_isa(const char* name) {
+  depthwise::Isa isa;
+  if (!depthwise::isa_from_name(name, &isa) || !depthwise::usable(isa)) return 0;
+  depthwise::isa_in_use().store(isa);
+  return 1;
+}
+
+extern "C" const char* depthwise_kernel_name(int index) {
+  depthwise::KernelSet set{};
+  depthwise::compiled_set(depthwise::isa_in_use().load(), &set);
+  return index >= 0 && index < set.count ? set.kernels[index].name : nullptr;
+}
