@@ -301,7 +301,10 @@ std::string cpu_features() {
   std::string names;
   int index = 0;
   for (const Feature& feature : features) {
-    if ((set >> index) & 1u) names += (names.empty() ? "" : " ") + std::string(feature.name);
+    if ((set >> index) & 1u) {
+      if (!names.empty()) names += ' ';
+      names += feature.name;
+    }
     ++index;
   }
   return names;
