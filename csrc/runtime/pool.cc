@@ -23,6 +23,15 @@
 // The pool is one constant-initialised object without a destructor: no worker outlives it at exit,
 // and no lock of ours guards its construction, which a fork could leave locked for good.
 
+#if defined(__linux__) && !defined(DW_FUTEX)  // -DDW_FUTEX=0 builds what other systems use
+#define DW_FUTEX 1
+#endif
+#if DW_FUTEX
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace depthwise {
 namespace {
 
@@ -44,7 +53,7 @@ constexpr uint64_t make_ticket(int64_t left, int threads) {
 constexpr int64_t left_of(uint64_t ticket) { return static_cast<int64_t>(ticket & left_mask); }
 constexpr int threads_of(uint64_t ticket) { return static_cast<int>(ticket >> threads_shift); }
 
-void pause() {
+void relax() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -64,7 +73,7 @@ bool spin_until(Ready ready) {
   while (true) {
     for (int i = 0; i < 32; ++i) {
       if (ready()) return true;
-      pause();
+      relax();
     }
     const Clock::time_point now = Clock::now();
     if (end == Clock::time_point{}) end = now + spin_time;
@@ -73,36 +82,52 @@ bool spin_until(Ready ready) {
   }
 }
 
-// Where one thread sleeps. Waking costs one load while it is awake.
+// Where one thread sleeps. Waking costs one load while it is awake, and never waits for the
+// sleeper, which may not get a CPU for a while.
 //
 // ready() must read, and whoever makes it true must write before it calls wake(), with sequentially
 // consistent operations: then either the sleeper sees the write or the waker sees `asleep`.
 struct alignas(cache_line) Bed {
-  std::atomic<bool> asleep{false};
-  pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-  pthread_cond_t woken = PTHREAD_COND_INITIALIZER;
+  std::atomic<int> asleep{0};  // a futex's word: 1 while the thread sleeps or is about to
+  static_assert(sizeof asleep == 4);
 
   template <typename Ready>
   void sleep_until(Ready ready) {
-    pthread_mutex_lock(&mutex);
     while (true) {
-      asleep.store(true);
+      asleep.store(1);
       if (ready()) break;
-      pthread_cond_wait(&woken, &mutex);
+      wait();
     }
-    asleep.store(false);
-    pthread_mutex_unlock(&mutex);
+    asleep.store(0);
   }
 
   // Returns whether it had to be woken.
   bool wake() {
-    if (!asleep.load()) return false;
-    pthread_mutex_lock(&mutex);
-    asleep.store(false);
-    pthread_mutex_unlock(&mutex);
-    pthread_cond_signal(&woken);
+    if (asleep.load() == 0 || asleep.exchange(0) == 0) return false;
+    notify();
     return true;
   }
+
+ private:
+#if DW_FUTEX
+  // Returns when `asleep` is 0, or sooner.
+  void wait() { syscall(SYS_futex, &asleep, FUTEX_WAIT_PRIVATE, 1, nullptr, nullptr, 0); }
+  void notify() { syscall(SYS_futex, &asleep, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0); }
+#else
+  pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+
+  void wait() {
+    pthread_mutex_lock(&mutex);
+    if (asleep.load() != 0) pthread_cond_wait(&changed, &mutex);
+    pthread_mutex_unlock(&mutex);
+  }
+  void notify() {
+    pthread_mutex_lock(&mutex);  // the sleeper has either begun to wait or yet to look at `asleep`
+    pthread_mutex_unlock(&mutex);
+    pthread_cond_signal(&changed);
+  }
+#endif
 };
 
 struct Pool {
@@ -201,12 +226,14 @@ void Pool::start_workers(int wanted) {
   if (started >= wanted || refused) return;
   known_machine_threads();  // here, on the caller's thread, because it depends on the affinity mask
 
-  // The program's signals are for its own threads; faults cannot but arrive where they happen.
-  sigset_t all, before;
-  sigfillset(&all);
-  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT})
-    sigdelset(&all, fault);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  // The program's signals are for its own threads. Faults and a profiler's ticks stay where they
+  // happen.
+  sigset_t blocked, before;
+  sigfillset(&blocked);
+  for (const int kept : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF}) {
+    sigdelset(&blocked, kept);
+  }
+  pthread_sigmask(SIG_SETMASK, &blocked, &before);
   // Detached, for nobody ever joins them: they sleep until the process ends.
   pthread_attr_t detached;
   pthread_attr_init(&detached);

@@ -22,7 +22,24 @@
 #include <string>
 #include <vector>
 
+#if defined(__has_feature)
+#define DW_HAS_FEATURE(feature) __has_feature(feature)
+#else
+#define DW_HAS_FEATURE(feature) 0
+#endif
+
 namespace depthwise::check {
+
+#if defined(__SANITIZE_THREAD__) || DW_HAS_FEATURE(thread_sanitizer)
+constexpr bool under_tsan = true;
+#else
+constexpr bool under_tsan = false;
+#endif
+#if defined(__SANITIZE_ADDRESS__) || DW_HAS_FEATURE(address_sanitizer)
+constexpr bool under_asan = true;
+#else
+constexpr bool under_asan = false;
+#endif
 
 struct Test {
   const char* name;

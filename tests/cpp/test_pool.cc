@@ -1,0 +1,273 @@
+// The thread pool: every index once, whatever the callers, the workers and the process are up to.
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "runtime/pool.h"
+
+using namespace depthwise;
+
+namespace {
+
+constexpr std::chrono::seconds patience{60};  // for what happens at once unless it never does
+
+// parallel_for for a callable.
+template <typename Body>
+void parallel(int64_t count, int max_threads, Body body) {
+  parallel_for(
+      count, max_threads,
+      [](void* context, int64_t index) { (*static_cast<Body*>(context))(index); }, &body);
+}
+
+// Runs a job of which each index must come exactly once; returns whether that was so. The counts
+// are not atomic, so that ThreadSanitizer sees whether a job's writes reach its caller.
+bool each_index_once(int64_t count, int max_threads) {
+  std::vector<int> calls(static_cast<size_t>(std::max<int64_t>(count, 0)), 0);
+  parallel(count, max_threads, [&](int64_t index) { ++calls[static_cast<size_t>(index)]; });
+  return std::all_of(calls.begin(), calls.end(), [](int n) { return n == 1; });
+}
+
+// Runs `threads` tasks each of which waits for all the others to begin: it takes that many threads.
+bool meet(int threads) {
+  std::atomic<int> arrived{0};
+  std::atomic<bool> late{false};
+  parallel(threads, threads, [&](int64_t) {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    ++arrived;
+    while (arrived.load() < threads && !late.load()) {
+      if (std::chrono::steady_clock::now() > end) late = true;
+      std::this_thread::yield();
+    }
+  });
+  return !late.load();
+}
+
+// Whether a child of this process runs the body to its end and finds it true.
+template <typename Body>
+bool holds_in_child(Body body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(static_cast<unsigned>(patience.count()));  // a child that hangs is a child that fails
+    _exit(body() ? 0 : 1);
+  }
+  int status = 0;
+  return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+         WEXITSTATUS(status) == 0;
+}
+
+// Puts the number of threads back when a test ends.
+struct Threads {
+  explicit Threads(int count) { set_num_threads(count); }
+  ~Threads() { set_num_threads(before); }
+  int before = num_threads();
+};
+
+}  // namespace
+
+TEST(number_of_threads_is_kept_within_its_limits) {
+  Threads restore(3);
+  CHECK_EQ(num_threads(), 3);
+  set_num_threads(0);
+  CHECK_EQ(num_threads(), 1);
+  set_num_threads(1 << 20);
+  CHECK_EQ(num_threads(), max_pool_threads);
+}
+
+TEST(each_index_runs_once) {
+  Threads restore(7);
+  for (const int threads : {1, 2, 3, 7, 100}) {
+    for (const int64_t count : {0, 1, 2, 3, 6, 7, 8, 13, 64, 1000, 100000}) {
+      if (!CHECK(each_index_once(count, threads))) std::printf("%lld\n", (long long)count);
+    }
+  }
+  CHECK(each_index_once(-5, 4));
+}
+
+TEST(one_thread_runs_in_order_on_the_caller) {
+  const auto runs_in_order = [](int64_t count, int max_threads) {
+    std::vector<int64_t> order;
+    bool here = true;
+    const auto caller = std::this_thread::get_id();
+    parallel(count, max_threads, [&](int64_t index) {
+      order.push_back(index);
+      here = here && std::this_thread::get_id() == caller;
+    });
+    return here && static_cast<int64_t>(order.size()) == count &&
+           std::is_sorted(order.begin(), order.end());
+  };
+  Threads restore(4);
+  for (const int max_threads : {1, 0, -3}) CHECK(runs_in_order(50, max_threads));
+  CHECK(runs_in_order(1, 4));
+  set_num_threads(1);
+  CHECK(runs_in_order(50, 4));
+}
+
+TEST(as_many_threads_work_as_are_asked_for_and_no_more) {
+  Threads restore(7);
+  for (const int threads : {2, 7, 3}) {  // 3 after 7: there are more workers than wanted
+    CHECK(meet(threads));                // on workers that may be spinning
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    CHECK(meet(threads));  // on workers that sleep
+    std::mutex mutex;
+    std::set<std::thread::id> seen;
+    parallel(500, threads, [&](int64_t) {
+      const std::lock_guard lock(mutex);
+      seen.insert(std::this_thread::get_id());
+    });
+    CHECK(seen.size() <= static_cast<size_t>(threads));
+  }
+}
+
+TEST(nested_calls_run_on_the_thread_that_makes_them) {
+  Threads restore(4);
+  std::atomic<int> inner{0};
+  std::atomic<int> elsewhere{0};
+  parallel(16, 4, [&](int64_t) {
+    const auto here = std::this_thread::get_id();
+    parallel(10, 4, [&](int64_t) {
+      ++inner;
+      if (std::this_thread::get_id() != here) ++elsewhere;
+    });
+  });
+  CHECK_EQ(inner.load(), 160);
+  CHECK_EQ(elsewhere.load(), 0);
+}
+
+TEST(callers_on_several_threads_do_not_disturb_each_other) {
+  Threads restore(3);
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 5; ++caller) {
+    callers.emplace_back([caller] {
+      for (int i = 0; i < 300; ++i) CHECK(each_index_once(caller + i % 40, 3));
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+}
+
+TEST(number_of_threads_may_change_during_calls) {
+  Threads restore(2);
+  std::atomic<bool> stop{false};
+  std::thread changer([&] {
+    for (int i = 0; !stop.load(); ++i) {
+      set_num_threads(1 + i % 6);
+      std::this_thread::yield();
+    }
+  });
+  for (int i = 0; i < 1000; ++i) CHECK(each_index_once(i % 50, 6));
+  stop = true;
+  changer.join();
+}
+
+TEST(jobs_of_every_pace_are_complete) {
+  Threads restore(5);
+  unsigned random = 1;
+  for (int i = 0; i < 3000; ++i) {
+    random = random * 1664525u + 1013904223u;
+    CHECK(each_index_once((random >> 8) % 20, 2 + static_cast<int>((random >> 16) % 4)));
+    // Around the time a worker spins, so that some are caught falling asleep.
+    if (i % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds((random >> 20) % 100));
+  }
+}
+
+namespace held {
+std::atomic<bool> arrived{false};
+std::atomic<bool> release{false};
+void hold(int) {
+  arrived = true;
+  while (!release.load()) {
+  }
+}
+}  // namespace held
+
+TEST(a_worker_that_does_not_come_is_not_waited_for) {
+  if (check::under_tsan) SKIP("ThreadSanitizer holds signals back");
+  Threads restore(2);
+  // The worker is kept from its work by a signal handler that does not return.
+  std::atomic<bool> known{false};
+  pthread_t worker{};
+  const pthread_t caller = pthread_self();
+  std::atomic<int> arrived{0};
+  parallel(2, 2, [&](int64_t) {
+    if (!pthread_equal(pthread_self(), caller)) {
+      worker = pthread_self();
+      known = true;
+    }
+    ++arrived;
+    while (arrived.load() < 2) std::this_thread::yield();
+  });
+  if (!CHECK(known.load())) return;
+  held::arrived = held::release = false;
+  struct sigaction action{}, before{};
+  action.sa_handler = &held::hold;
+  sigaction(SIGPROF, &action, &before);
+  pthread_kill(worker, SIGPROF);
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (!held::arrived.load() && std::chrono::steady_clock::now() < end) {
+    std::this_thread::yield();
+  }
+  CHECK(held::arrived.load());
+  for (int i = 0; i < 100; ++i) CHECK(each_index_once(i, 2));
+  held::release = true;
+  CHECK(meet(2));
+  sigaction(SIGPROF, &before, nullptr);
+}
+
+TEST(a_forked_child_has_a_pool_that_works) {
+  if (check::under_tsan) SKIP("ThreadSanitizer does not follow threads after a fork");
+  Threads restore(4);
+  CHECK(meet(4));
+  for (int i = 0; i < 5; ++i) {
+    CHECK(holds_in_child([] {
+      return meet(4) && each_index_once(1000, 4) && holds_in_child([] { return meet(3); });
+    }));
+  }
+  CHECK(meet(4));
+}
+
+TEST(a_process_may_fork_while_another_thread_uses_the_pool) {
+  if (check::under_tsan) SKIP("ThreadSanitizer does not follow threads after a fork");
+  Threads restore(3);
+  std::atomic<bool> stop{false};
+  std::thread user([&] {
+    while (!stop.load()) CHECK(each_index_once(30, 3));
+  });
+  for (int i = 0; i < 20; ++i) CHECK(holds_in_child([] { return meet(3); }));
+  stop = true;
+  user.join();
+}
+
+TEST(work_is_done_by_fewer_threads_when_the_system_refuses_more) {
+#if !defined(__linux__)
+  SKIP("limits the address space as Linux does");
+#else
+  if (check::under_tsan || check::under_asan) SKIP("sanitizers need the address space");
+  Threads restore(64);
+  CHECK(holds_in_child([] {
+    int64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t bytes = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + (1 << 20));
+    const rlimit limit{bytes, bytes};
+    if (setrlimit(RLIMIT_AS, &limit) != 0) return false;
+    const bool complete = each_index_once(1000, 64) && each_index_once(1000, 64);
+    pthread_t thread;
+    const auto nothing = [](void*) -> void* { return nullptr; };
+    return complete && pthread_create(&thread, nullptr, nothing, nullptr) != 0;
+  }));
+#endif
+}
+
+int main(int argc, char** argv) { return check::run_tests(argc, argv); }
