@@ -1,0 +1,39 @@
+"""One small adapter for each library that is timed, all of the shape `base.Peer` gives.
+
+`PEERS` is the only list of them. An adapter is imported in the worker process of its library and nowhere else, so
+no process ever holds two of these libraries unless one needs the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where an adapter is found, and what the reports call it.
+
+    Attributes:
+        module: its module in this package.
+        title: the library's name in print.
+        options: what its `Adapter` is given, for libraries that are timed in more than one way.
+    """
+
+    module: str
+    title: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+OURS = "ours"
+
+PEERS: dict[str, Entry] = {
+    OURS: Entry("ours", "depthwise"),
+    "torch": Entry("torch", "PyTorch", (("memory_format", "contiguous"),)),
+    "torch-nhwc": Entry("torch", "PyTorch channels_last", (("memory_format", "channels_last"),)),
+    "tensorflow": Entry("tensorflow", "TensorFlow"),
+    "jax": Entry("jax", "JAX"),
+    "onnxruntime": Entry("onnxruntime", "ONNX Runtime"),
+    "openvino": Entry("openvino", "OpenVINO"),
+    "litert": Entry("litert", "LiteRT"),
+}
+"""Every adapter by the name that `--peers` takes."""

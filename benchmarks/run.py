@@ -1,0 +1,333 @@
+"""Times this package and its peers side by side: `python -m benchmarks.run`; `--help` lists the options.
+
+The method, and why it is what it is, stands in `README.md` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmarks import cases as case_lists
+from benchmarks import data, limits, machine, report
+from benchmarks.cases import Case
+from benchmarks.peers import OURS, PEERS
+from benchmarks.runtimes import LostError, MissingError, Runtime
+from depthwise.spec import DTYPES
+
+RESULTS = Path(__file__).with_name("results")
+
+START_TIMEOUT = 180.0
+LOAD_TIMEOUT = 300.0
+
+PATIENCE_MS = 3000.0
+"""A program whose first call takes longer is not called again: that one call is its time."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parsed = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description=__doc__.splitlines()[0] if __doc__ else None
+    )
+    add = parsed.add_argument
+    add(
+        "--set",
+        choices=("table", "listed", "random"),
+        default="table",
+        help="which cases (default: %(default)s)",
+    )
+    add(
+        "--cases",
+        metavar="PATTERN",
+        help="only cases whose name, a word of it, or network matches, e.g. 'k7,MobileNet*'",
+    )
+    add(
+        "--count",
+        type=_positive,
+        default=30,
+        metavar="N",
+        help="how many random cases (default: %(default)s)",
+    )
+    add(
+        "--seed",
+        type=int,
+        help="seed of the random cases and of all numbers (default: a new one, which is printed)",
+    )
+    add(
+        "--peers",
+        metavar="A,B",
+        help=f"which of {', '.join(name for name in PEERS if name != OURS)} (default: the installed ones)",
+    )
+    add("--rounds", type=_positive, metavar="N", help="how often each runtime has its turn (default: 5)")
+    add("--seconds", type=float, metavar="S", help="time for each measurement in each round (default: 0.2)")
+    add(
+        "--quick",
+        action="store_true",
+        help="2 rounds of 0.05 s, and no file unless --json names one",
+    )
+    add("--layout", choices=("channels_last", "channels_first"), help="puts every case into this layout")
+    add("--dtype", choices=tuple(DTYPES), help="puts every case into this dtype (default: float32)")
+    add(
+        "--threads", type=_positive, metavar="N", help="threads for every runtime (default: all CPUs allowed)"
+    )
+    add(
+        "--json",
+        type=Path,
+        metavar="PATH",
+        help="where the results go (default: a new file in benchmarks/results)",
+    )
+    add("--list", action="store_true", help="prints the cases and ends")
+    return parsed
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return value
+
+
+def choose_cases(options: argparse.Namespace, seed: int) -> tuple[Case, ...]:
+    """The cases that the options ask for."""
+    match options.set:
+        case "random":
+            chosen = case_lists.random_cases(options.count, seed)
+        case "listed":
+            chosen = case_lists.listed()
+        case _:
+            chosen = case_lists.TABLE
+    if options.layout:
+        chosen = tuple(replace(case, data_format=options.layout) for case in chosen)
+    if options.dtype:
+        chosen = tuple(replace(case, dtype=options.dtype) for case in chosen)
+    return case_lists.select(dict.fromkeys(chosen), options.cases)
+
+
+def choose_peers(text: str | None) -> tuple[str, ...]:
+    """Ours, then the peers that `--peers` names, or all.
+
+    Raises:
+        ValueError: there is no such peer.
+    """
+    if text is None:
+        return tuple(PEERS)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        raise ValueError(f"--peers: expected some of {', '.join(PEERS)}, got {', '.join(unknown)}")
+    return tuple(dict.fromkeys((OURS, *names)))
+
+
+def prepare(runtime: Runtime, case: Case, folder: Path) -> dict[str, dict[str, Any]]:
+    """Has a runtime load and check a case; returns its outcome so far for each measurement."""
+    try:
+        with runtime.awake():
+            prepared = runtime.ask(LOAD_TIMEOUT, do="load", case=case.to_json(), folder=str(folder))
+    except LostError as error:
+        return {what: {"failed": str(error)} for what in report.MEASUREMENTS}
+    for outcome in prepared.values():
+        if outcome.get("first_ms", 0.0) > PATIENCE_MS:
+            outcome |= {
+                "once": True,
+                "ms": outcome["first_ms"],
+                "rounds_ms": [outcome["first_ms"]],
+                "calls": [1],
+            }
+        elif "first_ms" in outcome:
+            outcome |= {"rounds_ms": [], "calls": []}
+        outcome.pop("first_ms", None)
+    return prepared
+
+
+def measure(
+    runtimes: Sequence[Runtime],
+    outcomes: dict[str, dict[str, dict[str, Any]]],
+    rounds: int,
+    seconds: float,
+    advance: Callable[[], None],
+) -> None:
+    """Times what `prepare` found ready, round by round, and writes into `outcomes`.
+
+    Within a round the runtimes take turns, and each round starts with another one: a slow minute of the machine hits
+    all of them, and nobody always follows the same neighbour.
+    """
+    for turn in range(rounds):
+        shift = turn % max(1, len(runtimes))
+        for runtime in (*runtimes[shift:], *runtimes[:shift]):
+            for what in report.MEASUREMENTS:
+                outcome = outcomes[runtime.name][what]
+                if "rounds_ms" not in outcome or "once" in outcome:
+                    continue
+                try:
+                    with runtime.awake():
+                        answer = runtime.ask(LOAD_TIMEOUT, do="time", what=what, seconds=seconds)
+                except LostError as error:
+                    for lost in outcomes[runtime.name].values():
+                        if "rounds_ms" in lost and "once" not in lost:
+                            lost.clear()
+                            lost["failed"] = str(error)
+                    break
+                outcome["rounds_ms"].append(answer["ms"])
+                outcome["calls"].append(answer["calls"])
+                outcome["ms"] = min(outcome["rounds_ms"])
+            advance()
+
+
+def start(
+    names: Sequence[str], threads: int, stack: contextlib.ExitStack
+) -> tuple[list[Runtime], dict[str, Any], dict[str, str]]:
+    """Starts the runtimes; returns those that run, their versions, and why the others do not."""
+    runtimes: list[Runtime] = []
+    versions: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    for name in names:
+        runtime = stack.enter_context(Runtime(name, threads))
+        try:
+            with runtime.awake():
+                versions[name] = runtime.ask(START_TIMEOUT, do="hello")["versions"]
+            runtimes.append(runtime)
+        except (MissingError, LostError) as error:
+            missing[name] = str(error)
+    return runtimes, versions, missing
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark with these command line arguments (default: those of the process); returns the exit status."""
+    parsed = parser()
+    options = parsed.parse_args(argv)
+    console = report.make_console()
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    try:
+        names = choose_peers(options.peers)
+        chosen = choose_cases(options, seed)
+    except ValueError as error:
+        parsed.error(str(error))
+    if not chosen:
+        parsed.error(f"--cases: no case of the set {options.set!r} matches {options.cases!r}")
+    if options.list:
+        for case in chosen:
+            console.print(case.name, *case.origins, highlight=False)
+        return 0
+
+    cpus = machine.available_cpus()
+    threads = options.threads or cpus
+    if threads > cpus:
+        parsed.error(
+            f"--threads: expected at most the {cpus} CPUs that this process may run on, got {threads}"
+        )
+    rounds = options.rounds or (2 if options.quick else 5)
+    seconds = options.seconds or (0.05 if options.quick else 0.2)
+    taken = datetime.now(timezone.utc)
+    result: dict[str, Any] = {
+        "taken": taken.isoformat(timespec="seconds"),
+        "settings": {
+            "set": options.set,
+            "seed": seed,
+            "rounds": rounds,
+            "seconds": seconds,
+            "threads": threads,
+        },
+        "machine": machine.describe(),
+        "limits": None,
+        "versions": {},
+        "missing": {},
+        "cases": [],
+    }
+    target: Path | None = options.json
+    if target is None and not options.quick:
+        target = RESULTS / f"{taken:%Y%m%d-%H%M%S}-{options.set}.json"
+    console.print(
+        f"{len(chosen)} cases, {rounds} rounds of {seconds} s, {threads} threads, seed {seed}",
+        highlight=False,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(*columns, console=console, transient=True))
+        task = progress.add_task("starting", total=None)
+        runtimes, result["versions"], result["missing"] = start(names, threads, stack)
+        demanded = [name for name in names if name in result["missing"] and (options.peers or name == OURS)]
+        if demanded:
+            reasons = "; ".join(f"{PEERS[name].title}: {result['missing'][name]}" for name in demanded)
+            progress.stop()
+            console.print(f"cannot run {reasons}", style="red", markup=False)
+            return 1
+        progress.update(task, total=len(chosen) * len(runtimes) * (rounds + 1))
+        best_limits = None
+        for case in chosen:
+            progress.update(task, description=case.name)
+            try:
+                again = limits.measure(threads)
+                best_limits = again if best_limits is None else best_limits.better(again)
+            except RuntimeError as error:
+                if best_limits is None and not result["cases"]:
+                    console.print(str(error), style="yellow", markup=False)
+            entry = measure_case(case, runtimes, seed, rounds, seconds, lambda: progress.advance(task))
+            result["cases"].append(entry)
+            finish(result, best_limits)
+            if target is not None:
+                write(result, target)
+    report.show(result, console)
+    if target is not None:
+        console.print(f"written to {target}", highlight=False)
+    return 0
+
+
+def measure_case(
+    case: Case,
+    runtimes: Sequence[Runtime],
+    seed: int,
+    rounds: int,
+    seconds: float,
+    advance: Callable[[], None],
+) -> dict[str, Any]:
+    """Everything about one case: checks, then times, of every runtime."""
+    with tempfile.TemporaryDirectory(prefix="depthwise-bench-") as folder:
+        data.save(case, seed, Path(folder))
+        outcomes = {}
+        for runtime in runtimes:
+            outcomes[runtime.name] = prepare(runtime, case, Path(folder))
+            advance()
+        measure(runtimes, outcomes, rounds, seconds, advance)
+    return {
+        "case": case.to_json(),
+        "cost": asdict(case.cost),
+        "floor_ms": None,
+        **{what: {name: found[what] for name, found in outcomes.items()} for what in report.MEASUREMENTS},
+    }
+
+
+def finish(result: dict[str, Any], best: limits.Limits | None) -> None:
+    """Writes limits, floors and summary into a result, by what is known of the machine so far."""
+    if best is not None:
+        result["limits"] = best.to_json()
+        for entry in result["cases"]:
+            case = case_lists.from_json(entry["case"])
+            entry["floor_ms"] = {
+                what: limits.floor_ms(case.cost, best, dtype=case.dtype, passes=passes)
+                for what, passes in report.PASSES.items()
+            }
+    result["summary"] = report.summary(result["cases"])
+
+
+def write(result: dict[str, Any], target: Path) -> None:
+    """Writes a result as JSON, after every case: an interrupted run keeps what it has."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""The process that one library runs in: `python -m benchmarks.worker NAME THREADS`.
+
+Reads one JSON object a line on standard input and answers each with one on standard output:
+
+    {"do": "hello"}                                     -> {"versions": {...}}
+    {"do": "load", "case": {...}, "folder": "..."}      -> {"inference": PREPARED, "training": PREPARED}
+    {"do": "time", "what": "inference", "seconds": 0.1} -> {"ms": 0.31, "calls": 310}
+
+PREPARED is {"program": ..., "error": ..., "first_ms": ...}, or {"unsupported": reason}, or {"failed": reason}. End of
+input ends the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import cases, data
+from benchmarks.peers import PEERS
+from benchmarks.peers.base import Peer, Problem, Program, UnsupportedError
+
+WARM_UP = 0.25
+"""Share of the time given to a measurement that goes to untimed calls before it: the process has just been woken, its
+threads sleep and its caches hold somebody else's data."""
+
+TRIAL_SECONDS = 0.05
+"""What each of several programs for the same thing gets to show which one is the fastest."""
+
+
+class Worker:
+    """One library, and the case that it has loaded."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        entry = PEERS[name]
+        module = importlib.import_module(f"benchmarks.peers.{entry.module}")
+        self.peer: Peer = module.Adapter(dict(entry.options), threads)
+        self.threads = threads
+        self.programs: dict[str, Program] = {}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Does what a request asks for, and returns what is to be sent back."""
+        match request["do"]:
+            case "hello":
+                return {"versions": self.peer.versions}
+            case "load":
+                return self.load(cases.from_json(request["case"]), Path(request["folder"]))
+            case "time":
+                run = self.programs[request["what"]].run
+                milliseconds, calls = median_ms(run, request["seconds"])
+                return {"ms": milliseconds, "calls": calls}
+            case unknown:
+                raise ValueError(f"do: unknown request {unknown!r}")
+
+    def load(self, case: cases.Case, folder: Path) -> dict[str, Any]:
+        """Prepares and checks both programs of a case, in place of the ones before."""
+        self.programs.clear()
+        gc.collect()
+        problem = Problem(case, **data.load(case, folder), threads=self.threads)
+        measurements = {"inference": self.peer.inference, "training": self.peer.training}
+        return {
+            what: self._answer_to(what, prepare, problem, folder) for what, prepare in measurements.items()
+        }
+
+    def _answer_to(
+        self, what: str, prepare: Callable[[Problem], list[Program]], problem: Problem, folder: Path
+    ) -> dict[str, Any]:
+        try:
+            return self._prepare(what, prepare, problem, folder)
+        except UnsupportedError as reason:
+            return {"unsupported": str(reason)}
+        except Exception as error:  # whatever a library raises is its answer to this case
+            lines = str(error).strip().splitlines() or [""]
+            return {"failed": f"{type(error).__name__}: {lines[0]}"[:300]}
+
+    def _prepare(
+        self, what: str, prepare: Callable[[Problem], list[Program]], problem: Problem, folder: Path
+    ) -> dict[str, Any]:
+        best: tuple[float, dict[str, Any]] | None = None
+        for program in (programs := prepare(problem)):
+            begin = time.perf_counter()
+            output = program.run()
+            first_ms = 1e3 * (time.perf_counter() - begin)
+            error = data.check(problem.case, folder, program.results(output))
+            del output
+            speed = median_ms(program.run, TRIAL_SECONDS)[0] if len(programs) > 1 else first_ms
+            if best is None or speed < best[0]:
+                best = speed, {"program": program.name, "error": error, "first_ms": first_ms}
+                self.programs[what] = program
+        if best is None:
+            raise UnsupportedError("has no program for this case")
+        return best[1]
+
+
+def median_ms(run: Callable[[], Any], seconds: float) -> tuple[float, int]:
+    """The median duration of a call in milliseconds, and how many calls it is the median of.
+
+    Calls for about `seconds`, at least 3 times, unless a call takes longer than that: then once.
+    """
+    clock = time.perf_counter
+    end = clock() + WARM_UP * seconds
+    run()
+    while clock() < end:
+        run()
+    times: list[float] = []
+    gc.disable()
+    try:
+        end = clock() + seconds
+        while True:
+            begin = clock()
+            run()
+            now = clock()
+            times.append(now - begin)
+            if now >= end and (len(times) >= 3 or times[0] >= seconds):
+                break
+    finally:
+        gc.enable()
+    return 1e3 * statistics.median(times), len(times)
+
+
+def main() -> None:
+    """Answers requests until standard input ends."""
+    name, threads = sys.argv[1], int(sys.argv[2])
+    # The libraries may print; only answers go where the answers are read.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    if sys.platform == "linux":
+        # A sleeping process would not notice that its parent is gone: the kernel is to end it then.
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if hasattr(os, "sched_setaffinity"):
+        # Every library takes the CPUs that the process may run on for the machine, whatever its own options.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    try:
+        worker = Worker(name, threads)
+    except ImportError as error:
+        answers.write(json.dumps({"missing": str(error)}) + "\n")
+        return
+    for line in sys.stdin:
+        answers.write(json.dumps(worker.answer(json.loads(line))) + "\n")
+
+
+if __name__ == "__main__":
+    main()

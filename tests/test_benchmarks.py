@@ -1,0 +1,420 @@
+"""The benchmark's cases, arithmetic and reports; nothing here times anything or needs a peer."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rich")
+
+from rich.console import Console
+
+from benchmarks import cases, data, limits, networks, report, run, worker
+from benchmarks.cases import Case
+from benchmarks.peers import OURS, PEERS
+from benchmarks.peers.base import Problem, Program, from_torch_weight
+from depthwise import reference
+from depthwise.spec import Cost
+
+LIMITS = limits.Limits(64, 100e9, ((1000, 80e9), (100_000, 20e9)))
+
+
+def cost(flops: int, bytes_read: int, bytes_written: int) -> Cost:
+    return Cost(flops // 2, flops // 2, flops, 0, bytes_read, bytes_written, 0.0, (1, 1))
+
+
+class TestCases:
+    def test_every_listed_case_is_a_layer_with_an_output(self) -> None:
+        for case in cases.listed():
+            assert min(case.output_size) >= 1, case.name
+            assert case.cost.macs_inside > 0, case.name
+
+    def test_names_tell_the_cases_apart(self) -> None:
+        listed = cases.listed()
+        assert len({case.name for case in listed}) == len(set(listed)) == len(listed)
+
+    def test_a_name_says_what_differs_from_the_defaults(self) -> None:
+        assert Case(112, 112, 32, (3, 3)).name == "112x112x32-k3"
+        everything = Case(
+            9, 8, 7, (5, 3), (1, 2), ((0, 1), (2, 3)), (2, 1), 4, 16, "channels_first", "float16"
+        )
+        assert everything.name == "9x8x7-k5x3-s1x2-d2x1-m4-p0.1.2.3-n16-nchw-float16"
+
+    def test_cases_survive_json(self) -> None:
+        for case in (*cases.TABLE, *cases.random_cases(50, seed=3)):
+            back = cases.from_json(json.loads(json.dumps(case.to_json())))
+            assert (back, back.origins) == (case, case.origins)
+
+    def test_the_table_begins_with_the_layers_the_project_states_its_speed_by(self) -> None:
+        assert [case.name for case in cases.TABLE[:7]] == [
+            "112x112x32-k3",
+            "56x56x128-k3",
+            "14x14x512-k3",
+            "28x28x240-k5",
+            "56x56x96-k7",
+            "14x14x512-k27",
+            "112x112x32-k3-n16",
+        ]
+
+    def test_a_layer_that_networks_share_is_listed_once_and_names_them_all(self) -> None:
+        [shared] = [case for case in cases.listed() if case.name == "112x112x32-k3"]
+        assert {"MobileNetV1", "MobileNetV2", "EfficientNetB0"} <= set(shared.origins)
+
+    def test_every_network_is_listed_at_every_batch_size(self) -> None:
+        found = {(origin, case.batch) for case in cases.listed() for origin in case.origins}
+        assert {(name, batch) for name in networks.NETWORKS for batch in cases.BATCHES} <= found
+
+    @pytest.mark.parametrize(
+        ("pattern", "names"),
+        [
+            ("k9", ["28x28x128-k9"]),
+            ("k9, K4", ["28x28x128-k4", "28x28x128-k9"]),
+            ("28x28x128-*", ["28x28x128-k4", "28x28x128-k9"]),
+            ("ConvNeXt*", ["56x56x96-k7"]),
+            ("14x14x512-k3", ["14x14x512-k3"]),
+            ("nothing", []),
+        ],
+    )
+    def test_patterns_match_names_their_words_and_networks(self, pattern: str, names: list[str]) -> None:
+        assert [case.name for case in cases.select(cases.TABLE, pattern)] == names
+
+    def test_no_pattern_selects_everything(self) -> None:
+        assert cases.select(cases.TABLE, None) == cases.TABLE
+
+
+class TestNetworks:
+    def test_efficientnet_b0_has_the_layers_of_its_paper(self) -> None:
+        assert networks.NETWORKS["EfficientNetB0"] == (
+            (112, 32, 3, 1),
+            (112, 96, 3, 2),
+            (56, 144, 3, 1),
+            (56, 144, 5, 2),
+            (28, 240, 5, 1),
+            (28, 240, 3, 2),
+            (14, 480, 3, 1),
+            (14, 480, 5, 1),
+            (14, 672, 5, 1),
+            (14, 672, 5, 2),
+            (7, 1152, 5, 1),
+            (7, 1152, 3, 1),
+        )
+
+    def test_efficientnet_b7_ends_in_its_published_width(self) -> None:
+        assert networks.NETWORKS["EfficientNetB7"][0] == (300, 64, 3, 1)
+        assert max(layer.channels for layer in networks.NETWORKS["EfficientNetB7"]) == 640 * 6
+
+    def test_scaled_channels_are_multiples_of_8_and_hardly_below_the_scaled_number(self) -> None:
+        for channels in range(8, 400, 8):
+            for width, _, _ in networks.EFFICIENTNETS.values():
+                scaled = networks.scaled_channels(channels, width)
+                assert scaled % 8 == 0
+                assert scaled >= 0.9 * channels * width
+
+
+class TestRandomCases:
+    def test_a_seed_gives_the_same_cases_again(self) -> None:
+        assert cases.random_cases(40, seed=7) == cases.random_cases(40, seed=7)
+        assert cases.random_cases(40, seed=7) != cases.random_cases(40, seed=8)
+
+    def test_a_longer_draw_begins_with_the_shorter_one(self) -> None:
+        assert cases.random_cases(40, seed=7)[:10] == cases.random_cases(10, seed=7)
+
+    def test_draws_stay_within_the_work_that_is_allowed(self) -> None:
+        for case in cases.random_cases(200, seed=1, max_macs=1_000_000, max_bytes=2_000_000):
+            assert case.cost.macs_inside > 0
+            assert case.cost.macs <= 1_000_000
+            assert case.cost.bytes_read + case.cost.bytes_written <= 2_000_000
+
+    def test_draws_reach_every_corner_of_the_argument_space(self) -> None:
+        drawn = cases.random_cases(400, seed=5)
+        assert {case.data_format for case in drawn} == {"channels_last", "channels_first"}
+        assert {case.multiplier for case in drawn} == {1, 2, 3, 4}
+        assert {size for case in drawn for size in case.kernel} == set(range(1, 12))
+        assert {stride for case in drawn for stride in case.strides} == {1, 2, 3}
+        assert {rate for case in drawn for rate in case.dilation} == {1, 2, 3}
+        for pair in ("kernel", "strides", "dilation"):
+            assert any(getattr(case, pair)[0] != getattr(case, pair)[1] for case in drawn), pair
+        assert {case.padding if isinstance(case.padding, str) else "explicit" for case in drawn} == {
+            "valid",
+            "same",
+            "explicit",
+        }
+        assert all(5 <= size <= 130 for case in drawn for size in (case.height, case.width))
+        assert all(1 <= case.channels <= 1024 and 1 <= case.batch <= 16 for case in drawn)
+
+    def test_a_negative_count_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="count"):
+            cases.random_cases(-1, seed=0)
+
+
+class TestFloor:
+    def test_arithmetic_bounds_a_layer_with_much_of_it(self) -> None:
+        assert limits.floor_ms(cost(2_000_000_000, 500, 500), LIMITS) == pytest.approx(20.0)
+
+    def test_copying_bounds_a_layer_with_little_arithmetic(self) -> None:
+        # 1 MB lies beyond the last measured size, whose rate is 20 GB/s.
+        assert limits.floor_ms(cost(10, 600_000, 400_000), LIMITS) == pytest.approx(0.05)
+
+    def test_a_training_step_is_three_passes(self) -> None:
+        layer = cost(2_000_000_000, 500, 500)
+        assert limits.floor_ms(layer, LIMITS, passes=3) == pytest.approx(60.0)
+
+    def test_float64_has_half_the_peak(self) -> None:
+        assert limits.floor_ms(cost(2_000_000_000, 1, 1), LIMITS, dtype="float64") == pytest.approx(40.0)
+
+    @pytest.mark.parametrize(
+        ("size", "rate"), [(10, 80e9), (1000, 80e9), (10_000, 40e9), (100_000, 20e9), (10**9, 20e9)]
+    )
+    def test_copy_rates_between_two_sizes_lie_on_a_line_in_logarithms(self, size: int, rate: float) -> None:
+        assert LIMITS.copy_rate(size) == pytest.approx(rate)
+
+    def test_the_better_of_two_measurements_is_taken_size_by_size(self) -> None:
+        other = limits.Limits(64, 90e9, ((1000, 100e9), (100_000, 10e9)))
+        assert LIMITS.better(other) == limits.Limits(64, 100e9, ((1000, 100e9), (100_000, 20e9)))
+
+    def test_the_output_of_the_c_program_is_understood(self) -> None:
+        output = '{"vector_bytes": 32, "peak_flops": 5, "copy": [{"bytes": 64, "bytes_per_second": 7}]}'
+        assert limits.parse(output) == limits.Limits(32, 5, ((64, 7),))
+
+
+class TestData:
+    CASE = Case(6, 5, 3, (3, 2), (2, 1), multiplier=2, batch=2)
+
+    def test_numbers_are_reproducible_and_of_the_right_shapes(self) -> None:
+        first, again = data.draw(self.CASE, 1), data.draw(self.CASE, 1)
+        for name, array in first.items():
+            np.testing.assert_array_equal(array, again[name])
+        assert {name: array.shape for name, array in first.items()} == {
+            "x": (2, 6, 5, 3),
+            "kernel": (3, 2, 3, 2),
+            "bias": (6,),
+            "dy": (2, 3, 5, 6),
+        }
+
+    def test_no_preactivation_is_near_the_kink_of_the_relu(self) -> None:
+        wide = replace(self.CASE, channels=64)
+        inputs = data.draw(wide, 0)
+        z = reference.preactivation(inputs["x"], inputs["kernel"], inputs["bias"], wide.spec)
+        assert np.abs(z).min() >= 1 / 128
+
+    def test_checked_channels_include_the_first_and_the_last(self) -> None:
+        wide = Case(112, 112, 1024, (11, 11), batch=16)
+        channels = data.sampled_channels(wide)
+        assert (channels[0], channels[-1]) == (0, 1023)
+        assert len(channels) < 1024
+        np.testing.assert_array_equal(data.sampled_channels(self.CASE), [0, 1, 2])
+
+    def test_right_results_pass_and_each_wrong_one_is_named(self, tmp_path: Path) -> None:
+        data.save(self.CASE, 1, tmp_path)
+        truth = data.truth(self.CASE, data.draw(self.CASE, 1), np.arange(3))
+        right = tuple(truth[name].astype(np.float32) for name in data.OUTPUTS)
+        assert data.check(self.CASE, tmp_path, right) <= data.TOLERANCE["float32"]
+        assert data.check(self.CASE, tmp_path, right[:1]) <= data.TOLERANCE["float32"]
+        for index, name in enumerate(data.OUTPUTS):
+            for spoil in (0.01, math.nan):
+                wrong = [array.copy() for array in right]
+                wrong[index].flat[-1] += spoil
+                with pytest.raises(ValueError, match=f"^{name}: off by"):
+                    data.check(self.CASE, tmp_path, tuple(wrong))
+
+    def test_a_result_of_another_shape_is_wrong(self, tmp_path: Path) -> None:
+        data.save(self.CASE, 1, tmp_path)
+        with pytest.raises(ValueError, match="y: expected shape"):
+            data.check(self.CASE, tmp_path, (np.zeros((2, 3, 4, 6)),))
+
+    def test_torch_weights_go_there_and_back(self) -> None:
+        inputs = data.draw(self.CASE, 2)
+        problem = Problem(self.CASE, **inputs, threads=1)
+        weight = problem.torch_weight
+        assert weight.shape == (6, 1, 3, 2)
+        np.testing.assert_array_equal(weight[2 * 2 + 1, 0], inputs["kernel"][:, :, 2, 1])
+        np.testing.assert_array_equal(from_torch_weight(weight, 2), inputs["kernel"])
+
+
+def outcome(ms: float) -> dict[str, Any]:
+    return {"program": "p", "error": 0.0, "rounds_ms": [ms, ms + 1], "calls": [3, 3], "ms": ms}
+
+
+def entry(case: Case, inference: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "case": case.to_json(),
+        "cost": {"flops": 4_000_000},
+        "floor_ms": {"inference": 0.5, "training": 1.5},
+        "inference": inference,
+        "training": training,
+    }
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    """Two cases: 2 and 8 times the best peer in inference, 3 times in the one training step that was compared."""
+    no_gradients = {"unsupported": "computes no gradients"}
+    return {
+        "machine": {"cpu": "Imaginary CPU", "vector_extensions": ["avx2"], "caches": {"L1": "32K"}},
+        "settings": {"threads": 2},
+        "limits": LIMITS.to_json(),
+        "versions": {OURS: {"depthwise": "1.2.3"}, "litert": {"ai-edge-litert": "4.5.6"}},
+        "missing": {"jax": "No module named 'jax'"},
+        "cases": [
+            entry(
+                cases.TABLE[0],
+                {OURS: outcome(1.0), "torch": outcome(9.0), "litert": outcome(2.0)},
+                {OURS: outcome(2.0), "torch": outcome(6.0), "litert": no_gradients},
+            ),
+            entry(
+                cases.TABLE[1],
+                {OURS: outcome(1.0), "torch": outcome(8.0), "litert": {"failed": "ValueError: y: off by 3"}},
+                {OURS: outcome(4.0), "torch": {"unsupported": "not today"}, "litert": no_gradients},
+            ),
+        ],
+    }
+
+
+class TestReport:
+    def test_a_verdict_compares_ours_with_the_fastest_peer(self, result: dict[str, Any]) -> None:
+        judged = report.verdict(result["cases"][0], "inference")
+        assert judged == report.Verdict(1.0, "litert", 2.0, 2.0, 4.0, 0.5)
+
+    def test_training_counts_three_passes_of_arithmetic(self, result: dict[str, Any]) -> None:
+        judged = report.verdict(result["cases"][0], "training")
+        assert judged.gflops == pytest.approx(6.0)
+        assert judged.floor_share == pytest.approx(0.75)
+
+    def test_without_a_peer_there_is_no_ratio(self, result: dict[str, Any]) -> None:
+        judged = report.verdict(result["cases"][1], "training")
+        assert (judged.ratio, judged.best_peer) == (None, None)
+        assert judged.gflops == pytest.approx(3.0)
+
+    def test_the_summary_takes_geometric_means_and_the_lowest_case(self, result: dict[str, Any]) -> None:
+        means = report.summary(result["cases"])
+        assert means["inference"]["ratio"] == pytest.approx(4.0)
+        assert means["inference"]["lowest_ratio_case"] == cases.TABLE[0].name
+        assert means["training"] == {
+            "cases": 2,
+            "gflops": pytest.approx(math.sqrt(18)),
+            "floor_share": pytest.approx(math.sqrt(0.75 * 0.375)),
+            "compared": 1,
+            "ratio": pytest.approx(3.0),
+            "lowest_ratio": pytest.approx(3.0),
+            "lowest_ratio_case": cases.TABLE[0].name,
+        }
+
+    def test_the_geometric_mean_of_nothing_is_none(self) -> None:
+        assert report.geometric_mean([]) is None
+        assert report.geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
+
+    @pytest.mark.parametrize("width", [report.WIDE, 80])
+    def test_the_printed_report_says_what_was_measured_and_what_was_not(
+        self, result: dict[str, Any], width: int
+    ) -> None:
+        console = Console(file=io.StringIO(), width=width)
+        report.show(result, console)
+        assert isinstance(console.file, io.StringIO)
+        text = " ".join(console.file.getvalue().split())
+        for expected in (
+            "Imaginary CPU",
+            "100 GFLOP/s",
+            "depthwise 1.2.3",
+            "JAX: not installed (No module named 'jax')",
+            "LiteRT: computes no gradients",
+            "LiteRT, inference, 56x56x128-k3: failed: ValueError: y: off by 3",
+            "PyTorch: not today",
+            "inference: 4.00 times the best peer as a geometric mean over 2 cases, lowest 2.00 on 112x112x32-k3",
+        ):
+            assert expected in text
+        assert text.count("computes no gradients") == 1
+        row = next(
+            line for line in console.file.getvalue().splitlines() if line.strip().startswith("112x112x32-k3")
+        )
+        assert ("9.000" in row) is (width == report.WIDE)
+        assert "2.000" in row
+        assert "50%" in row
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [(0.01234, "0.0123"), (0.1234, "0.123"), (1.234, "1.234"), (123.4, "123.4"), (None, "-")],
+    )
+    def test_milliseconds_keep_three_digits(self, value: float | None, text: str) -> None:
+        assert report.milliseconds(value) == text
+
+
+class TestRun:
+    def test_ours_is_always_among_the_peers_asked_for(self) -> None:
+        assert run.choose_peers("litert, torch") == (OURS, "litert", "torch")
+        assert run.choose_peers(None) == tuple(PEERS)
+
+    def test_an_unknown_peer_is_named(self) -> None:
+        with pytest.raises(ValueError, match="got caffe"):
+            run.choose_peers("torch,caffe")
+
+    def test_layout_and_dtype_are_put_onto_every_case(self) -> None:
+        options = run.parser().parse_args(["--layout", "channels_first", "--dtype", "float16"])
+        chosen = run.choose_cases(options, seed=0)
+        assert {(case.data_format, case.dtype) for case in chosen} == {("channels_first", "float16")}
+        assert len(chosen) == len(set(chosen))
+
+    def test_random_cases_follow_the_seed(self) -> None:
+        options = run.parser().parse_args(["--set", "random", "--count", "5"])
+        assert run.choose_cases(options, seed=4) == cases.random_cases(5, seed=4)
+
+    def test_the_list_of_cases_needs_no_peer(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run.main(["--list", "--cases", "k27"]) == 0
+        assert capsys.readouterr().out.split()[-2:] == ["14x14x512-k27", "RepLKNet-31B"]
+
+    @pytest.mark.parametrize("arguments", [["--cases", "nothing"], ["--peers", "caffe"], ["--rounds", "0"]])
+    def test_arguments_that_make_no_sense_end_with_status_2(self, arguments: list[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            run.main(arguments)
+        assert ended.value.code == 2
+
+    def test_floors_are_those_of_the_best_limits_of_the_whole_run(self) -> None:
+        result: dict[str, Any] = {"limits": None, "cases": [entry(cases.TABLE[0], {}, {})]}
+        run.finish(result, LIMITS)
+        expected = limits.floor_ms(cases.TABLE[0].cost, LIMITS)
+        assert result["cases"][0]["floor_ms"] == {
+            "inference": pytest.approx(expected),
+            "training": pytest.approx(3 * expected),
+        }
+
+    def test_results_are_written_whole(self, tmp_path: Path) -> None:
+        target = tmp_path / "new folder" / "result.json"
+        run.write({"a": 1}, target)
+        run.write({"a": 2}, target)
+        assert json.loads(target.read_text()) == {"a": 2}
+        assert [path.name for path in target.parent.iterdir()] == ["result.json"]
+
+
+class TestWorker:
+    def test_a_quick_call_is_repeated_and_a_slow_one_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = iter(range(1000))
+        monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+        calls: list[int] = []
+        # Every look at the clock takes a second, so a call takes one, too.
+        milliseconds, count = worker.median_ms(lambda: calls.append(1), seconds=0.5)
+        assert (milliseconds, count) == (1000.0, 1)
+        milliseconds, count = worker.median_ms(lambda: calls.append(1), seconds=40.0)
+        assert milliseconds == 1000.0
+        assert count > 3
+
+    def test_every_peer_has_an_adapter_of_its_own(self) -> None:
+        folder = Path(worker.__file__).with_name("peers")
+        modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+        assert {entry.module for entry in PEERS.values()} == modules
+
+    def test_a_program_that_computes_something_wrong_is_not_timed(self, tmp_path: Path) -> None:
+        case = TestData.CASE
+        data.save(case, 1, tmp_path)
+        problem = Problem(case, **data.load(case, tmp_path), threads=1)
+        bench = worker.Worker.__new__(worker.Worker)
+        bench.programs = {}
+        wrong = [Program("wrong", lambda: np.zeros_like(problem.dy), lambda y: (y,))]
+        answer = bench._answer_to("inference", lambda _: wrong, problem, tmp_path)
+        assert "off by" in answer["failed"]
+        assert bench.programs == {}
