@@ -42,7 +42,7 @@ _SECONDS = 0.6
 _RUNS = 20
 
 # Where scipy.signal's FFT overtakes scipy.ndimage's direct sums: on the 400 x 600 photograph, 3 x 3 took them 7.5 and
-# 4.8 ms, 13 x 13 took them 8.4 and 92 ms (AVX2 machine with 2 cores, SciPy 1.17).
+# 4.8 ms, 13 x 13 took them 8.4 and 92 ms (2 cores of an AVX-512 machine, SciPy 1.17).
 _FFT_FROM_TAPS = 16
 
 

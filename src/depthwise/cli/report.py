@@ -55,10 +55,10 @@ def plain_text(value: object) -> str:
 def cost_rows(cost: Cost) -> list[tuple[str, str]]:
     """Name and value of every part of a cost."""
     height, width = cost.receptive_field
-    inside = cost.macs_inside / cost.macs if cost.macs else 1.0
+    outside = 1 - cost.macs_inside / cost.macs if cost.macs else 0.0
     return [
         ("multiply-accumulates", f"{with_unit(cost.macs, '')} ({cost.macs:,})"),
-        ("of these on the image", f"{with_unit(cost.macs_inside, '')} ({inside:.1%}; the rest meet padding)"),
+        ("of these on the image", f"{with_unit(cost.macs_inside, '')} ({outside:.1%} meet padding)"),
         ("arithmetic", with_unit(cost.flops, "FLOP")),
         ("parameters", f"{cost.parameters:,}"),
         ("bytes read", with_unit(cost.bytes_read, "B", base=1024)),
