@@ -88,7 +88,7 @@ template <class A>
     case DEPTHWISE_RELU:
       return v > zeros ? ones : zeros;
     case DEPTHWISE_RELU6:
-      return (v > zeros) & (v < broadcast(A(6))) ? ones : zeros;
+      return ((v > zeros) & (v < broadcast(A(6)))) ? ones : zeros;
     case DEPTHWISE_LEAKY_RELU:
       return v > zeros ? ones : broadcast(alpha);
     case DEPTHWISE_ELU:
@@ -103,7 +103,7 @@ template <class A>
       return v > broadcast(A(-3)) ? upper : zeros;
     }
     case DEPTHWISE_HARD_SIGMOID:
-      return (v > zeros) & (v < ones) ? broadcast(A(1.0 / 6.0)) : zeros;
+      return ((v > zeros) & (v < ones)) ? broadcast(A(1.0 / 6.0)) : zeros;
     case DEPTHWISE_SIGMOID:
       return v * (ones - v);
     case DEPTHWISE_TANH:
