@@ -41,7 +41,7 @@ lint: $(LINTERS)  ## Check style, types and the compiled module's stub; changes 
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CPP_FORMATTED)
-	$(BIN)/python -m nanobind.stubgen -q -m depthwise._native -o build/_native.pyi
+	$(BIN)/python -m nanobind.stubgen -q --exclude-values -m depthwise._native -o build/_native.pyi
 	$(BIN)/ruff format -q build/_native.pyi
 	diff -u src/depthwise/_native.pyi build/_native.pyi
 
@@ -51,7 +51,7 @@ format: $(LINTERS)  ## Rewrite the sources in the house's format
 	$(BIN)/clang-format -i $(CPP_FORMATTED)
 
 stubs: $(LINTERS)  ## Write src/depthwise/_native.pyi anew from the compiled module
-	$(BIN)/python -m nanobind.stubgen -q -m depthwise._native -o src/depthwise/_native.pyi
+	$(BIN)/python -m nanobind.stubgen -q --exclude-values -m depthwise._native -o src/depthwise/_native.pyi
 	$(BIN)/ruff format -q src/depthwise/_native.pyi
 
 sanitize: $(TOOLS)  ## Run the C++ tests under the address, undefined-behaviour and thread sanitizers

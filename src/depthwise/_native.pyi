@@ -1,0 +1,59 @@
+"""
+The compiled op. Use it through depthwise.ops; this module checks nothing.
+"""
+
+version: str = ...
+
+class Plan:
+    """A call's sizes and options, without its buffers."""
+
+    def __init__(
+        self,
+        batch: int,
+        channels: int,
+        multiplier: int,
+        input_size: tuple[int, int],
+        output_size: tuple[int, int],
+        kernel_size: tuple[int, int],
+        strides: tuple[int, int],
+        dilation: tuple[int, int],
+        padding_before: tuple[int, int],
+        dtype: int,
+        channels_first: bool,
+        activation: int,
+        alpha: float,
+    ) -> None: ...
+    def forward(
+        self, x: object, kernel: object, bias: object | None, y: object, preactivation: object | None
+    ) -> None:
+        """
+        Write activation(conv(x, kernel) + bias) to y, and what it is taken of to preactivation.
+        """
+
+    def backward(
+        self,
+        x: object,
+        kernel: object,
+        dy: object,
+        saved: object | None,
+        dx: object | None,
+        dkernel: object | None,
+        dbias: object | None,
+    ) -> None:
+        """Write the gradients that are not None."""
+
+def isa() -> str:
+    """Instruction set in use."""
+
+def set_isa(name: str) -> bool:
+    """Use another instruction set; False if it is unknown or not supported."""
+
+def compiled_isas() -> list[str]: ...
+def supported_isas() -> list[str]: ...
+def kernel_names() -> list[str]:
+    """Kernels of the instruction set in use."""
+
+def cpu_features() -> str: ...
+def default_num_threads() -> int: ...
+def num_threads() -> int: ...
+def set_num_threads(count: int) -> None: ...
