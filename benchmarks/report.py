@@ -47,9 +47,6 @@ class Verdict(NamedTuple):
 
 _ABSENT: dict[str, Any] = {"unsupported": "not installed"}
 
-WIDE = 116
-"""Columns of text from which on every peer has its place in the tables."""
-
 
 def geometric_mean(values: Iterable[float]) -> float | None:
     """The geometric mean of positive numbers; None of none."""
@@ -106,7 +103,7 @@ def milliseconds(value: float | None) -> str:
 
 def _cell(outcome: dict[str, Any], best: bool) -> str:
     if "ms" in outcome:
-        text = milliseconds(outcome["ms"]) + ("*" if outcome.get("once") else "")
+        text = milliseconds(outcome["ms"]) + ("*" if outcome.get("slow") else "")
         return f"[bold]{text}[/bold]" if best else text
     return "-" if "unsupported" in outcome else "[red]failed[/red]"
 
@@ -183,9 +180,13 @@ def show(result: dict[str, Any], console: Console) -> None:
     versions = {name: number for found in result["versions"].values() for name, number in found.items()}
     console.print(", ".join(f"{name} {number}" for name, number in versions.items()), highlight=False)
     for what in MEASUREMENTS:
-        console.print(table(result, what, every_peer=console.width >= WIDE))
+        drawn = table(result, what)
+        unlimited = console.options.update(width=10_000, max_width=10_000)
+        if console.measure(drawn, options=unlimited).maximum > console.width:
+            drawn = table(result, what, every_peer=False)
+        console.print(drawn)
     console.print(
-        "bold: best peer   -: cannot do it   *: so slow that it was called once   failed: see below"
+        "bold: best peer   -: cannot do it   *: so slow that it was called twice only   failed: see below"
     )
     for line in dict.fromkeys(remarks(result)):
         console.print(f"  {line}", highlight=False, markup=False)
@@ -222,9 +223,9 @@ def _size(size: int) -> str:
 
 
 def make_console() -> Console:
-    """The terminal as it is; a file or pipe as wide as the tables."""
+    """The terminal as it is; a file or pipe wide enough for the tables."""
     console = Console()
-    return console if console.is_terminal else Console(width=max(WIDE, 140))
+    return console if console.is_terminal else Console(width=160)
 
 
 def main(paths: Sequence[str]) -> None:

@@ -31,9 +31,6 @@ RESULTS = Path(__file__).with_name("results")
 START_TIMEOUT = 180.0
 LOAD_TIMEOUT = 300.0
 
-PATIENCE_MS = 3000.0
-"""A program whose first call takes longer is not called again: that one call is its time."""
-
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -137,16 +134,11 @@ def prepare(runtime: Runtime, case: Case, folder: Path) -> dict[str, dict[str, A
     except LostError as error:
         return {what: {"failed": str(error)} for what in report.MEASUREMENTS}
     for outcome in prepared.values():
-        if outcome.get("first_ms", 0.0) > PATIENCE_MS:
-            outcome |= {
-                "once": True,
-                "ms": outcome["first_ms"],
-                "rounds_ms": [outcome["first_ms"]],
-                "calls": [1],
-            }
-        elif "first_ms" in outcome:
+        slow_ms = outcome.pop("slow_ms", None)
+        if slow_ms is not None:
+            outcome |= {"slow": True, "ms": slow_ms, "rounds_ms": [slow_ms], "calls": [1]}
+        elif "program" in outcome:
             outcome |= {"rounds_ms": [], "calls": []}
-        outcome.pop("first_ms", None)
     return prepared
 
 
@@ -167,14 +159,14 @@ def measure(
         for runtime in (*runtimes[shift:], *runtimes[:shift]):
             for what in report.MEASUREMENTS:
                 outcome = outcomes[runtime.name][what]
-                if "rounds_ms" not in outcome or "once" in outcome:
+                if "rounds_ms" not in outcome or "slow" in outcome:
                     continue
                 try:
                     with runtime.awake():
                         answer = runtime.ask(LOAD_TIMEOUT, do="time", what=what, seconds=seconds)
                 except LostError as error:
                     for lost in outcomes[runtime.name].values():
-                        if "rounds_ms" in lost and "once" not in lost:
+                        if "rounds_ms" in lost and "slow" not in lost:
                             lost.clear()
                             lost["failed"] = str(error)
                     break
