@@ -29,7 +29,7 @@ from depthwise.spec import DTYPES
 RESULTS = Path(__file__).with_name("results")
 
 START_TIMEOUT = 180.0
-LOAD_TIMEOUT = 300.0
+ANSWER_TIMEOUT = 120.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -130,7 +130,7 @@ def prepare(runtime: Runtime, case: Case, folder: Path) -> dict[str, dict[str, A
     """Has a runtime load and check a case; returns its outcome so far for each measurement."""
     try:
         with runtime.awake():
-            prepared = runtime.ask(LOAD_TIMEOUT, do="load", case=case.to_json(), folder=str(folder))
+            prepared = runtime.ask(ANSWER_TIMEOUT, do="load", case=case.to_json(), folder=str(folder))
     except LostError as error:
         return {what: {"failed": str(error)} for what in report.MEASUREMENTS}
     for outcome in prepared.values():
@@ -163,7 +163,7 @@ def measure(
                     continue
                 try:
                     with runtime.awake():
-                        answer = runtime.ask(LOAD_TIMEOUT, do="time", what=what, seconds=seconds)
+                        answer = runtime.ask(ANSWER_TIMEOUT, do="time", what=what, seconds=seconds)
                 except LostError as error:
                     for lost in outcomes[runtime.name].values():
                         if "rounds_ms" in lost and "slow" not in lost:

@@ -1,25 +1,21 @@
-"""The benchmark's cases, arithmetic and reports; nothing here times anything or needs a peer."""
+"""The benchmark's cases, arithmetic and checks; nothing here times anything or needs a peer."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rich")
 
-from rich.console import Console
 
-from benchmarks import cases, data, limits, networks, report, run, worker
+from benchmarks import cases, data, limits, networks
 from benchmarks.cases import Case
-from benchmarks.peers import OURS, PEERS
-from benchmarks.peers.base import Problem, Program, from_torch_weight
+from benchmarks.peers.base import Problem, from_torch_weight
 from depthwise import reference
 from depthwise.spec import Cost
 
@@ -236,185 +232,3 @@ class TestData:
         assert weight.shape == (6, 1, 3, 2)
         np.testing.assert_array_equal(weight[2 * 2 + 1, 0], inputs["kernel"][:, :, 2, 1])
         np.testing.assert_array_equal(from_torch_weight(weight, 2), inputs["kernel"])
-
-
-def outcome(ms: float) -> dict[str, Any]:
-    return {"program": "p", "error": 0.0, "rounds_ms": [ms, ms + 1], "calls": [3, 3], "ms": ms}
-
-
-def entry(case: Case, inference: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "case": case.to_json(),
-        "cost": {"flops": 4_000_000},
-        "floor_ms": {"inference": 0.5, "training": 1.5},
-        "inference": inference,
-        "training": training,
-    }
-
-
-@pytest.fixture
-def result() -> dict[str, Any]:
-    """Two cases: 2 and 8 times the best peer in inference, 3 times in the one training step that was compared."""
-    no_gradients = {"unsupported": "computes no gradients"}
-    return {
-        "machine": {"cpu": "Imaginary CPU", "vector_extensions": ["avx2"], "caches": {"L1": "32K"}},
-        "settings": {"threads": 2},
-        "limits": LIMITS.to_json(),
-        "versions": {OURS: {"depthwise": "1.2.3"}, "litert": {"ai-edge-litert": "4.5.6"}},
-        "missing": {"jax": "No module named 'jax'"},
-        "cases": [
-            entry(
-                cases.TABLE[0],
-                {OURS: outcome(1.0), "torch": outcome(9.0), "litert": outcome(2.0)},
-                {OURS: outcome(2.0), "torch": outcome(6.0), "litert": no_gradients},
-            ),
-            entry(
-                cases.TABLE[1],
-                {OURS: outcome(1.0), "torch": outcome(8.0), "litert": {"failed": "ValueError: y: off by 3"}},
-                {OURS: outcome(4.0), "torch": {"unsupported": "not today"}, "litert": no_gradients},
-            ),
-        ],
-    }
-
-
-class TestReport:
-    def test_a_verdict_compares_ours_with_the_fastest_peer(self, result: dict[str, Any]) -> None:
-        judged = report.verdict(result["cases"][0], "inference")
-        assert judged == report.Verdict(1.0, "litert", 2.0, 2.0, 4.0, 0.5)
-
-    def test_training_counts_three_passes_of_arithmetic(self, result: dict[str, Any]) -> None:
-        judged = report.verdict(result["cases"][0], "training")
-        assert judged.gflops == pytest.approx(6.0)
-        assert judged.floor_share == pytest.approx(0.75)
-
-    def test_without_a_peer_there_is_no_ratio(self, result: dict[str, Any]) -> None:
-        judged = report.verdict(result["cases"][1], "training")
-        assert (judged.ratio, judged.best_peer) == (None, None)
-        assert judged.gflops == pytest.approx(3.0)
-
-    def test_the_summary_takes_geometric_means_and_the_lowest_case(self, result: dict[str, Any]) -> None:
-        means = report.summary(result["cases"])
-        assert means["inference"]["ratio"] == pytest.approx(4.0)
-        assert means["inference"]["lowest_ratio_case"] == cases.TABLE[0].name
-        assert means["training"] == {
-            "cases": 2,
-            "gflops": pytest.approx(math.sqrt(18)),
-            "floor_share": pytest.approx(math.sqrt(0.75 * 0.375)),
-            "compared": 1,
-            "ratio": pytest.approx(3.0),
-            "lowest_ratio": pytest.approx(3.0),
-            "lowest_ratio_case": cases.TABLE[0].name,
-        }
-
-    def test_the_geometric_mean_of_nothing_is_none(self) -> None:
-        assert report.geometric_mean([]) is None
-        assert report.geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
-
-    @pytest.mark.parametrize("width", [100, 70])
-    def test_the_printed_report_says_what_was_measured_and_what_was_not(
-        self, result: dict[str, Any], width: int
-    ) -> None:
-        console = Console(file=io.StringIO(), width=width)
-        report.show(result, console)
-        assert isinstance(console.file, io.StringIO)
-        text = " ".join(console.file.getvalue().split())
-        for expected in (
-            "Imaginary CPU",
-            "100 GFLOP/s",
-            "depthwise 1.2.3",
-            "JAX: not installed (No module named 'jax')",
-            "LiteRT: computes no gradients",
-            "LiteRT, inference, 56x56x128-k3: failed: ValueError: y: off by 3",
-            "PyTorch: not today",
-            "inference: 4.00 times the best peer as a geometric mean over 2 cases, lowest 2.00 on 112x112x32-k3",
-        ):
-            assert expected in text
-        assert text.count("computes no gradients") == 1
-        row = next(
-            line for line in console.file.getvalue().splitlines() if line.strip().startswith("112x112x32-k3")
-        )
-        assert ("9.000" in row) is (width == 100)
-        assert "2.000" in row
-        assert "50%" in row
-
-    @pytest.mark.parametrize(
-        ("value", "text"),
-        [(0.01234, "0.0123"), (0.1234, "0.123"), (1.234, "1.234"), (123.4, "123.4"), (None, "-")],
-    )
-    def test_milliseconds_keep_three_digits(self, value: float | None, text: str) -> None:
-        assert report.milliseconds(value) == text
-
-
-class TestRun:
-    def test_ours_is_always_among_the_peers_asked_for(self) -> None:
-        assert run.choose_peers("litert, torch") == (OURS, "litert", "torch")
-        assert run.choose_peers(None) == tuple(PEERS)
-
-    def test_an_unknown_peer_is_named(self) -> None:
-        with pytest.raises(ValueError, match="got caffe"):
-            run.choose_peers("torch,caffe")
-
-    def test_layout_and_dtype_are_put_onto_every_case(self) -> None:
-        options = run.parser().parse_args(["--layout", "channels_first", "--dtype", "float16"])
-        chosen = run.choose_cases(options, seed=0)
-        assert {(case.data_format, case.dtype) for case in chosen} == {("channels_first", "float16")}
-        assert len(chosen) == len(set(chosen))
-
-    def test_random_cases_follow_the_seed(self) -> None:
-        options = run.parser().parse_args(["--set", "random", "--count", "5"])
-        assert run.choose_cases(options, seed=4) == cases.random_cases(5, seed=4)
-
-    def test_the_list_of_cases_needs_no_peer(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run.main(["--list", "--cases", "k27"]) == 0
-        assert capsys.readouterr().out.split()[-2:] == ["14x14x512-k27", "RepLKNet-31B"]
-
-    @pytest.mark.parametrize("arguments", [["--cases", "nothing"], ["--peers", "caffe"], ["--rounds", "0"]])
-    def test_arguments_that_make_no_sense_end_with_status_2(self, arguments: list[str]) -> None:
-        with pytest.raises(SystemExit) as ended:
-            run.main(arguments)
-        assert ended.value.code == 2
-
-    def test_floors_are_those_of_the_best_limits_of_the_whole_run(self) -> None:
-        result: dict[str, Any] = {"limits": None, "cases": [entry(cases.TABLE[0], {}, {})]}
-        run.finish(result, LIMITS)
-        expected = limits.floor_ms(cases.TABLE[0].cost, LIMITS)
-        assert result["cases"][0]["floor_ms"] == {
-            "inference": pytest.approx(expected),
-            "training": pytest.approx(3 * expected),
-        }
-
-    def test_results_are_written_whole(self, tmp_path: Path) -> None:
-        target = tmp_path / "new folder" / "result.json"
-        run.write({"a": 1}, target)
-        run.write({"a": 2}, target)
-        assert json.loads(target.read_text()) == {"a": 2}
-        assert [path.name for path in target.parent.iterdir()] == ["result.json"]
-
-
-class TestWorker:
-    def test_a_quick_call_is_repeated_and_a_slow_one_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        clock = iter(range(1000))
-        monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
-        calls: list[int] = []
-        # Every look at the clock takes a second, so a call takes one, too.
-        milliseconds, count = worker.median_ms(lambda: calls.append(1), seconds=0.5)
-        assert (milliseconds, count) == (1000.0, 1)
-        milliseconds, count = worker.median_ms(lambda: calls.append(1), seconds=40.0)
-        assert milliseconds == 1000.0
-        assert count > 3
-
-    def test_every_peer_has_an_adapter_of_its_own(self) -> None:
-        folder = Path(worker.__file__).with_name("peers")
-        modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
-        assert {entry.module for entry in PEERS.values()} == modules
-
-    def test_a_program_that_computes_something_wrong_is_not_timed(self, tmp_path: Path) -> None:
-        case = TestData.CASE
-        data.save(case, 1, tmp_path)
-        problem = Problem(case, **data.load(case, tmp_path), threads=1)
-        bench = worker.Worker.__new__(worker.Worker)
-        bench.programs = {}
-        wrong = [Program("wrong", lambda: np.zeros_like(problem.dy), lambda y: (y,))]
-        answer = bench._answer_to("inference", lambda _: wrong, problem, tmp_path)
-        assert "off by" in answer["failed"]
-        assert bench.programs == {}
