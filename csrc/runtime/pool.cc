@@ -94,7 +94,10 @@ struct alignas(cache_line) Bed {
   template <typename Ready>
   void sleep_until(Ready ready) {
     while (true) {
-      asleep.store(1);
+      // An exchange, which QEMU 7.2 on x86-64, where the Arm build is tested, does not let the
+      // loads of ready() pass; it does let them pass a sequentially consistent store, and threads
+      // slept on.
+      asleep.exchange(1);
       if (ready()) break;
       wait();
     }

@@ -1,5 +1,6 @@
 // The runtime: what it finds out about the machine, and scratch memory.
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -142,7 +143,7 @@ TEST(usable_cpus_follow_the_affinity_mask) {
 TEST(scratch_is_aligned_writable_and_reused) {
   std::thread([] {  // a thread that has no buffer yet
     size_t largest = 0;
-    for (const size_t bytes : {0, 1, 63, 64, 4097, 100, 1 << 20, 5, 3 << 20}) {
+    for (const size_t bytes : std::vector<size_t>{0, 1, 63, 64, 4097, 100, 1 << 20, 5, 3 << 20}) {
       void* const before = thread_scratch(largest);
       void* const buffer = thread_scratch(bytes);
       if (!CHECK(buffer != nullptr)) return;
