@@ -62,11 +62,13 @@ bool valid(const depthwise_params* p) {
                              p->out_width, p->pad_top, p->pad_left}) {
     if (size < 0) return false;
   }
+  // The bound is spec.py's; it keeps every product of a size and a step within 64 bits.
   for (const int64_t size :
        {p->multiplier, p->kernel_height, p->kernel_width, p->stride_height, p->stride_width,
         p->dilation_height, p->dilation_width}) {
-    if (size < 1) return false;
+    if (size < 1 || size > INT32_MAX) return false;
   }
+  if (p->pad_top > INT32_MAX || p->pad_left > INT32_MAX) return false;
   return p->dtype >= DEPTHWISE_FLOAT32 && p->dtype <= DEPTHWISE_BFLOAT16 &&
          (p->layout == DEPTHWISE_CHANNELS_LAST || p->layout == DEPTHWISE_CHANNELS_FIRST) &&
          p->activation >= 0 && p->activation < DEPTHWISE_ACTIVATION_COUNT && p->alpha >= 0;

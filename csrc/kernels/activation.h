@@ -95,7 +95,7 @@ template <class A>
       return v > zeros ? ones : v + alpha;
     case DEPTHWISE_SILU: {
       const Vec<A> s = sigmoid<A>(v);
-      return s * (ones + v * (ones - s));
+      return s * (ones + v * sigmoid<A>(-v));  // 1 - s would lose its digits
     }
     case DEPTHWISE_HARD_SWISH: {
       const Vec<A> inside = (A(2) * v + A(3)) * A(1.0 / 6.0);
@@ -113,9 +113,10 @@ template <class A>
       return normal_distribution<A>(v) + v * density;
     }
     case DEPTHWISE_GELU_TANH: {
-      const Vec<A> s = sigmoid<A>(A(2) * gelu_tanh_argument<A>(v));
+      const Vec<A> u = A(2) * gelu_tanh_argument<A>(v);
+      const Vec<A> s = sigmoid<A>(u);
       const Vec<A> slope = A(0.79788456080286535588) * (ones + A(3 * 0.044715) * v * v);
-      return s + A(2) * v * s * (ones - s) * slope;
+      return s + A(2) * v * s * sigmoid<A>(-u) * slope;
     }
     case DEPTHWISE_SOFTPLUS:
       return -expm1<A>(-v);

@@ -24,14 +24,17 @@ struct ClassPlans {
   int64_t row_classes, column_classes;
   CallMemory memory;
 
-  bool allocate(int64_t row_count, int64_t column_count) {
-    row_classes = row_count;
-    column_classes = column_count;
-    if (!memory.allocate((row_count + column_count) * static_cast<int64_t>(sizeof(AxisPlan)))) {
-      return false;
-    }
-    rows = memory.as<AxisPlan>();
-    columns = rows + row_count;
+  bool make_forward(const depthwise_params& p) {
+    if (!allocate(1, 1)) return false;
+    rows[0] = forward_plan(row_axis(p));
+    columns[0] = forward_plan(column_axis(p));
+    return true;
+  }
+  bool make_gradient(const depthwise_params& p) {
+    const Axis row = row_axis(p), column = column_axis(p);
+    if (!allocate(gradient_classes(row), gradient_classes(column))) return false;
+    for (int64_t i = 0; i < row_classes; ++i) rows[i] = gradient_plan(row, i);
+    for (int64_t i = 0; i < column_classes; ++i) columns[i] = gradient_plan(column, i);
     return true;
   }
   // Rows of the source that the results of one target row can reach, from first to last.
@@ -42,13 +45,25 @@ struct ClassPlans {
     }
     return reach + (row_classes > 1 ? 1 : 0);  // classes may start one row apart
   }
+
+ private:
+  bool allocate(int64_t row_count, int64_t column_count) {
+    row_classes = row_count;
+    column_classes = column_count;
+    if (!memory.allocate((row_count + column_count) * static_cast<int64_t>(sizeof(AxisPlan)))) {
+      return false;
+    }
+    rows = memory.as<AxisPlan>();
+    columns = rows + row_count;
+    return true;
+  }
 };
 
 // Makes the target rows [begin, end) of one image and block of channels. `taps` has room for the
 // taps of a row class.
 template <class T, class S>
 void convolve_rows(const ClassPlans& plans, RowSource<T>& source, const PackedKernel<Compute<T>>& w,
-                   int64_t first_output, int64_t pad_rows, int64_t begin, int64_t end,
+                   int64_t first_output, int64_t begin, int64_t end,
                    const TargetView<S>& target, const TargetView<S>& preactivation,
                    const Finish<Compute<T>>& finish, RowTaps<Compute<T>>* taps, auto&& after_row) {
   Tile<S> tile{};
@@ -58,8 +73,7 @@ void convolve_rows(const ClassPlans& plans, RowSource<T>& source, const PackedKe
   tile.preactivation_step = preactivation.column;
   tile.finish = &finish;
   for (int64_t h = begin; h < end; ++h) {
-    const int64_t row_class = plans.row_classes > 1 ? (h + pad_rows) % plans.row_classes : 0;
-    const AxisPlan& rows = plans.rows[row_class];
+    const AxisPlan& rows = plans.rows[h % plans.row_classes];
     const int64_t t = (h - rows.target_first) / rows.target_step;
     const TapRange range = rows.valid_taps(t);
     for (int64_t q = range.begin; q < range.end; ++q) {
@@ -77,6 +91,13 @@ void convolve_rows(const ClassPlans& plans, RowSource<T>& source, const PackedKe
     }
     after_row(h);
   }
+}
+
+// Whether rows are staged even if they could be read in place: a block of channels side by side has
+// no cache lines that evict each other, and its copy streams.
+inline bool stage_pays(const depthwise_params& p) {
+  return p.kernel_height * p.kernel_width >=
+         tuning::staged_reuse * p.stride_height * p.stride_width;
 }
 
 // Channels of a block, so that the rows a result needs stay in the first-level cache; staged rows

@@ -38,14 +38,13 @@ bool channels_forward(const Call& call) {
   PackedBias<A> bias;
   ClassPlans plans;
   if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
-      !bias.pack(static_cast<const T*>(call.bias), outputs) || !plans.allocate(1, 1)) {
+      !bias.pack(static_cast<const T*>(call.bias), outputs) || !plans.make_forward(p)) {
     return false;
   }
-  plans.rows[0] = forward_plan(row_axis(p));
-  plans.columns[0] = forward_plan(column_axis(p));
   const int64_t ring_rows = min_of(plans.row_reach(), max_of(1, p.in_height));
 
   const bool direct =
+      !stage_pays(p) &&
       RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR);
   const bool in_place =
       p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
@@ -89,14 +88,14 @@ bool channels_forward(const Call& call) {
     const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.out_height);
     if (in_place) {
-      convolve_rows(plans, source, kernel, co0, 0, begin, end, y, z, finish, row_taps,
+      convolve_rows(plans, source, kernel, co0, begin, end, y, z, finish, row_taps,
                     [](int64_t) {});
     } else {
       A* const y_row = reinterpret_cast<A*>(scratch + ring + taps);
       A* const z_row = reinterpret_cast<A*>(scratch + ring + taps + row_bytes);
       const TargetView<A> y_scratch{y_row, 0, pitch, 1};
       const TargetView<A> z_scratch{z.data != nullptr ? z_row : nullptr, 0, pitch, 1};
-      convolve_rows(plans, source, kernel, co0, 0, begin, end, y_scratch, z_scratch, finish,
+      convolve_rows(plans, source, kernel, co0, begin, end, y_scratch, z_scratch, finish,
                     row_taps, [&](int64_t h) {
                       move_row(y, h, p.out_width, y_row, pitch, block_outputs);
                       if (z.data != nullptr) {

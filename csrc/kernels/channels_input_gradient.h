@@ -39,15 +39,11 @@ bool channels_input_gradient(const Call& call) {
   const int64_t outputs = p.channels * p.multiplier;
   PackedKernel<A> kernel;
   ClassPlans plans;
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
-      !plans.allocate(p.stride_height, p.stride_width)) {
-    return false;
-  }
-  for (int64_t r = 0; r < p.stride_height; ++r) plans.rows[r] = gradient_plan(row_axis(p), r);
-  for (int64_t r = 0; r < p.stride_width; ++r) plans.columns[r] = gradient_plan(column_axis(p), r);
+  if (!kernel.pack(static_cast<const T*>(call.kernel), p) || !plans.make_gradient(p)) return false;
   const int64_t ring_rows = min_of(plans.row_reach(), max_of(1, p.out_height));
 
-  const bool direct = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
+  const bool direct =
+      !stage_pays(p) && RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
   const bool in_place = p.multiplier == 1 && p.dx.channel == 1;
   const int64_t wanted = channel_block<A>(outputs, ring_rows + 1, p.out_width, direct);
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
@@ -79,11 +75,11 @@ bool channels_input_gradient(const Call& call) {
     const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, c0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.in_height);
     if (in_place) {
-      convolve_rows(plans, source, kernel, co0, p.pad_top, begin, end, dx, TargetView<T>{}, finish,
+      convolve_rows(plans, source, kernel, co0, begin, end, dx, TargetView<T>{}, finish,
                     row_taps, [](int64_t) {});
     } else {
       A* const row = reinterpret_cast<A*>(scratch + ring + taps);
-      convolve_rows(plans, source, kernel, co0, p.pad_top, begin, end, TargetView<A>{row, 0, pitch, 1},
+      convolve_rows(plans, source, kernel, co0, begin, end, TargetView<A>{row, 0, pitch, 1},
                     TargetView<A>{}, finish, row_taps, [&](int64_t h) {
                       for (int64_t w = 0; w < p.in_width; ++w) {
                         sum_groups(row + w * pitch, count, p.multiplier);

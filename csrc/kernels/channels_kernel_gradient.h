@@ -45,13 +45,15 @@ DW_INLINE void sum_taps(const TapSums<T>& s, Vec<Compute<T>> (&sums)[taps]) {
   using A = Compute<T>;
   const Axis& a = s.columns;
   TapRange ranges[taps];
-  TapRange common{0, a.out};
+  TapRange common{0, a.out}, any{a.out, 0};  // outputs that all, and that some, of the taps meet
   for (int q = 0; q < taps; ++q) {
     ranges[q] = outputs_of_tap(a, s.tap + q);
     common.begin = max_of(common.begin, ranges[q].begin);
     common.end = min_of(common.end, ranges[q].end);
+    any.begin = min_of(any.begin, ranges[q].begin);
+    any.end = max_of(any.end, ranges[q].end);
   }
-  common.end = max_of(common.begin, common.end);
+  if (common.begin >= common.end) common = {any.end, any.end};
   const int64_t x_pitch = s.x->pitch, z_pitch = s.dz->pitch;
   const int64_t tap_step = a.dilation * x_pitch, column_step = a.stride * x_pitch;
   const int64_t shift = (s.tap * a.dilation - a.pad) * x_pitch + s.channel;
@@ -64,14 +66,20 @@ DW_INLINE void sum_taps(const TapSums<T>& s, Vec<Compute<T>> (&sums)[taps]) {
 #pragma GCC unroll 8
       for (int q = 0; q < taps; ++q) sums[q] = fma(load(xw + q * tap_step), g, sums[q]);
     }
-    for (int q = 0; q < taps; ++q) {  // the columns at the borders, where not every tap fits
-      const auto one = [&](int64_t w) {
-        sums[q] = fma(load(x + w * column_step + q * tap_step), load(dz + w * z_pitch), sums[q]);
-      };
-      const int64_t left_end = min_of(ranges[q].end, common.begin);
-      for (int64_t w = ranges[q].begin; w < left_end; ++w) one(w);
-      for (int64_t w = max_of(ranges[q].begin, common.end); w < ranges[q].end; ++w) one(w);
-    }
+    const auto border = [&](int64_t first, int64_t last) {  // where not every tap meets the image
+      for (int64_t w = first; w < last; ++w) {
+        const Vec<A> g = load(dz + w * z_pitch);
+        const A* const xw = x + w * column_step;
+#pragma GCC unroll 8
+        for (int q = 0; q < taps; ++q) {
+          if (w >= ranges[q].begin && w < ranges[q].end) {
+            sums[q] = fma(load(xw + q * tap_step), g, sums[q]);
+          }
+        }
+      }
+    };
+    border(any.begin, common.begin);
+    border(max_of(any.begin, common.end), any.end);
   }
 }
 

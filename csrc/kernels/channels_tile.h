@@ -4,6 +4,7 @@
 #define DEPTHWISE_KERNELS_CHANNELS_TILE_H_
 
 #include "rows.h"
+#include "tuning.h"
 
 namespace depthwise::DW_ISA {
 
@@ -37,6 +38,7 @@ struct Tile {
   S* preactivation;  // null unless asked for
   int64_t preactivation_step;
   const Finish<A>* finish;
+  int64_t position, extent;  // only for source_tile
 };
 
 // The paths off the straight one: fewer channels than a vector, an activation that is no clamp, a
@@ -53,33 +55,49 @@ template <class S>
              activate<Compute<S>>(f.activation, f.alpha, z), left);
 }
 
-template <int columns, int vectors, class S>
-DW_INLINE void finish_tile(const Tile<S>& tile, int64_t channel,
-                           const Vec<Compute<S>> (&sums)[columns][vectors]) {
+// A copy of the finish and the target that no store can alias: a tile's loops keep it in registers.
+template <class S>
+struct Sink {
   using A = Compute<S>;
-  const Finish<A>& f = *tile.finish;
-  const bool straight =
-      f.clamp.is_clamp && tile.preactivation == nullptr && tile.channels >= lanes<A>;
-  const Vec<A> low = broadcast(f.clamp.low), high = broadcast(f.clamp.high);
+  const Tile<S>* tile;
+  S* out;
+  int64_t out_step;
+  const A* bias;
+  Vec<A> low, high;
+  bool straight;
+
+  DW_INLINE explicit Sink(const Tile<S>& t)
+      : tile(&t),
+        out(t.out),
+        out_step(t.out_step),
+        bias(t.finish->bias),
+        low(broadcast(t.finish->clamp.low)),
+        high(broadcast(t.finish->clamp.high)),
+        straight(t.finish->clamp.is_clamp && t.preactivation == nullptr &&
+                 t.channels >= lanes<A>) {}
+
+  template <int columns, int vectors>
+  DW_INLINE void put(int64_t channel, const Vec<A> (&sums)[columns][vectors]) const {
 #pragma GCC unroll 8
-  for (int v = 0; v < vectors; ++v) {
-    const int64_t c = channel + v * lanes<A>;
-    const Vec<A> bias = f.bias != nullptr ? load(f.bias + c) : zero<A>();
+    for (int v = 0; v < vectors; ++v) {
+      const int64_t c = channel + v * lanes<A>;
+      const Vec<A> b = bias != nullptr ? load(bias + c) : zero<A>();
+      S* to = out + c;
 #pragma GCC unroll 16
-    for (int t = 0; t < columns; ++t) {
-      const Vec<A> z = sums[t][v] + bias;
-      if (straight) {
-        store(tile.out + t * tile.out_step + c, clamp(z, low, high));
-      } else {
-        finish_slowly(tile, t, c, z);
+      for (int t = 0; t < columns; ++t, to += out_step) {
+        if (straight) {
+          store(to, clamp(sums[t][v] + b, low, high));
+        } else {
+          finish_slowly(*tile, t, c, sums[t][v] + b);
+        }
       }
     }
   }
-}
+};
 
 // Any taps: each element of the source is loaded once per tap.
 template <int columns, int vectors, class S>
-DW_INLINE void any_tile_at(const Tile<S>& tile, int64_t channel) {
+DW_INLINE void any_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t channel) {
   using A = Compute<S>;
   Vec<A> sums[columns][vectors] = {};
   for (int64_t r = 0; r < tile.row_count; ++r) {
@@ -96,13 +114,13 @@ DW_INLINE void any_tile_at(const Tile<S>& tile, int64_t channel) {
       }
     }
   }
-  finish_tile<columns, vectors>(tile, channel, sums);
+  sink.template put<columns, vectors>(channel, sums);
 }
 
 // `taps` adjacent taps and columns `stride` taps apart: each element of the source is loaded once
 // per row of taps and feeds every sum that it belongs to.
 template <int columns, int taps, int stride, class S>
-DW_INLINE void dense_tile_at(const Tile<S>& tile, int64_t channel) {
+DW_INLINE void dense_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t channel) {
   using A = Compute<S>;
   Vec<A> sums[columns][1] = {};
   for (int64_t r = 0; r < tile.row_count; ++r) {
@@ -113,7 +131,7 @@ DW_INLINE void dense_tile_at(const Tile<S>& tile, int64_t channel) {
     for (int q = 0; q < taps; ++q) weights[q] = load(w + q * tile.w_tap);
 #pragma GCC unroll 32
     for (int i = 0; i < (columns - 1) * stride + taps; ++i) {
-      const Vec<A> value = load(x + i * tile.x_tap);
+      const Vec<A> value = in_register(load(x + i * tile.x_tap));
 #pragma GCC unroll 16
       for (int t = 0; t < columns; ++t) {
         const int q = i - t * stride;
@@ -121,35 +139,93 @@ DW_INLINE void dense_tile_at(const Tile<S>& tile, int64_t channel) {
       }
     }
   }
-  finish_tile<columns, 1>(tile, channel, sums);
+  sink.template put<columns, 1>(channel, sums);
 }
 
-// Runs `at` on whole vectors; what is left of the channels overlaps the vector before it.
-template <int vectors, class S, class At>
-DW_INLINE void over_channels(const Tile<S>& tile, At at_many, auto at_one) {
-  constexpr int64_t n = lanes<Compute<S>>;
-  int64_t c = 0;
-  if constexpr (vectors > 1) {
-    for (; c + vectors * n <= tile.channels; c += vectors * n) at_many(c);
+// Adjacent taps, more of them than columns: each element of the source is loaded once per row of taps
+// and multiplied with the weight that each column has for it. The taps may reach beyond the source,
+// whose columns are [0, extent); `position` is that of the first column's first tap.
+template <int columns, class S>
+DW_INLINE void source_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t channel) {
+  using A = Compute<S>;
+  Vec<A> sums[columns][1] = {};
+  const int64_t first = max_of(0, tile.position);
+  const int64_t last = min_of(tile.extent, tile.position + tile.tap_count + columns - 1);
+  // Between them every column has a tap for every element.
+  const int64_t all_first = min_of(last, max_of(first, tile.position + columns - 1));
+  const int64_t all_last = max_of(all_first, min_of(last, tile.position + tile.tap_count));
+  for (int64_t r = 0; r < tile.row_count; ++r) {
+    const A* const x = tile.rows[r].x + channel;
+    const A* const w = tile.rows[r].w + tile.w_first + channel;
+    const auto some = [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Vec<A> value = load(x + i * tile.x_tap);
+#pragma GCC unroll 16
+        for (int t = 0; t < columns; ++t) {
+          const int64_t q = i - tile.position - t;
+          if (q >= 0 && q < tile.tap_count) {
+            sums[t][0] = fma(value, load(w + q * tile.w_tap), sums[t][0]);
+          }
+        }
+      }
+    };
+    some(first, all_first);
+    const A* weights = w + (all_first - tile.position) * tile.w_tap;
+    for (int64_t i = all_first; i < all_last; ++i, weights += tile.w_tap) {
+      const Vec<A> value = load(x + i * tile.x_tap);
+#pragma GCC unroll 16
+      for (int t = 0; t < columns; ++t) {
+        sums[t][0] = fma(value, load(weights - t * tile.w_tap), sums[t][0]);
+      }
+    }
+    some(all_last, last);
   }
-  for (; c + n <= tile.channels; c += n) at_one(c);
-  if (c < tile.channels) at_one(tile.channels >= n ? tile.channels - n : 0);
+  sink.template put<columns, 1>(channel, sums);
+}
+
+// Runs `at` on whole vectors; what is left of the channels overlaps the vector before it. One call
+// site, so that the compiler inlines it.
+template <class A>
+DW_INLINE void over_channels(int64_t begin, int64_t channels, auto at) {
+  const int64_t last = max_of(0, channels - lanes<A>);
+  for (int64_t c = begin; c < channels; c += lanes<A>) at(min_of(c, last));
 }
 
 template <class S>
 using TileFunction = void (*)(const Tile<S>&);
 
 template <int columns, int vectors, class S>
-void any_tile(const Tile<S>& tile) {
-  over_channels<vectors>(
-      tile, [&](int64_t c) { any_tile_at<columns, vectors>(tile, c); },
-      [&](int64_t c) { any_tile_at<columns, 1>(tile, c); });
+void any_tile(const Tile<S>& given) {
+  using A = Compute<S>;
+  const Tile<S> tile = given;
+  const Sink<S> sink(given);
+  int64_t c = 0;
+  if constexpr (vectors > 1) {
+    for (; c + vectors * lanes<A> <= tile.channels; c += vectors * lanes<A>) {
+      any_tile_at<columns, vectors>(tile, sink, c);
+    }
+  }
+  over_channels<A>(c, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
+    any_tile_at<columns, 1>(tile, sink, channel);
+  });
 }
 
 template <int columns, int taps, int stride, class S>
-void dense_tile(const Tile<S>& tile) {
-  const auto at = [&](int64_t c) { dense_tile_at<columns, taps, stride>(tile, c); };
-  over_channels<1>(tile, at, at);
+void dense_tile(const Tile<S>& given) {
+  const Tile<S> tile = given;
+  const Sink<S> sink(given);
+  over_channels<Compute<S>>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
+    dense_tile_at<columns, taps, stride>(tile, sink, channel);
+  });
+}
+
+template <int columns, class S>
+void source_tile(const Tile<S>& given) {
+  const Tile<S> tile = given;
+  const Sink<S> sink(given);
+  over_channels<Compute<S>>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
+    source_tile_at<columns>(tile, sink, channel);
+  });
 }
 
 // Columns of a full tile: as many sums as leave room for a row of weights and one operand in 16
@@ -193,6 +269,12 @@ TileChoice<S> choose_tile(const AxisPlan& columns) {
   return {any_tile<tile_columns, 1, S>, tile_columns};
 }
 
+// Whether rows go by source_tile: with many taps most of a tile's elements serve all of its columns,
+// and hardly any column is free of clipped taps.
+inline bool by_source(const AxisPlan& plan) {
+  return plan.taps >= tuning::source_tile_taps && plan.tap_step == 1 && plan.result_step == 1;
+}
+
 // One row of results: full tiles where every tap meets the source, single columns with clipped taps
 // at the borders. `tile` has its rows, channels, w_tap, out (column 0 of the plan's target),
 // out_step (target column to column) and finish set; `pitch` is the source's column step.
@@ -219,6 +301,20 @@ void run_row(const AxisPlan& plan, const TileChoice<S>& choice, int64_t pitch, i
   };
   const TapRange all{0, plan.taps};
   int64_t t = 0;
+  if (by_source(plan)) {
+    tile.extent = plan.extent;
+    const auto run_source = [&](TileFunction<S> function, int columns) {
+      for (; t + columns <= plan.count; t += columns) {
+        tile.position = plan.position_of(t);
+        run(t, all, function);
+      }
+    };
+    run_source(source_tile<8, S>, 8);
+    run_source(source_tile<4, S>, 4);
+    run_source(source_tile<2, S>, 2);
+    run_source(source_tile<1, S>, 1);
+    return;
+  }
   for (; t < plan.full_begin; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>);
   for (; t + choice.columns <= plan.full_end; t += choice.columns) run(t, all, choice.function);
   for (; t + 4 <= plan.full_end; t += 4) run(t, all, any_tile<4, 2, S>);

@@ -76,8 +76,11 @@ bool columns_forward(const Call& call) {
       spread(phase_block<A>(p), p.out_height, p.batch * p.channels, call.threads);
   const Phases phases(p, block);
   const PlaneTasks tasks(p, p.out_height, p.out_width, block);
-  const AxisPlan rows = forward_plan(row_axis(p));
+  const AxisPlan rows = forward_plan(row_axis(p)), all_columns = forward_plan(column_axis(p));
   const ClampRange<A> clamp = clamp_range<A>(p.activation);
+  CallMemory offsets;
+  if (!phases.offsets(offsets)) return false;
+  const RowClip clip(rows, block.rows);
 
   return parallel(tasks.count, call.threads, [&](int64_t index) {
     const PlaneTask task = tasks[index];
@@ -85,23 +88,17 @@ bool columns_forward(const Call& call) {
     const int64_t data_at = scratch.add<A>(phases.elements<A>());
     const int64_t out_at = scratch.add<A>(phases.result_elements<A>());
     const int64_t z_at = scratch.add<A>(call.preactivation ? phases.result_elements<A>() : 0);
-    const int64_t offsets_at = scratch.add<int64_t>(phases.taps());
     const int64_t weights_at = scratch.add<A>(phases.taps());
     if (!scratch.allocate()) return false;
     A* const data = scratch.at<A>(data_at);
     A* const out = scratch.at<A>(out_at);
     A* const z = call.preactivation != nullptr ? scratch.at<A>(z_at) : nullptr;
-    int64_t* const offsets = scratch.at<int64_t>(offsets_at);
     A* const weights = scratch.at<A>(weights_at);
 
     phases.stage(data, image_at<T>(call.x, p.x, task.image, task.channel), task.row, task.column);
-    int64_t* next_offset = offsets;
-    for (int64_t i = 0; i < p.kernel_height; ++i) {
-      for (int64_t j = 0; j < p.kernel_width; ++j) *next_offset++ = phases.offset_of(i, j);
-    }
     const int64_t row_end = min_of(task.row + block.rows, p.out_height);
     const int64_t columns = min_of(block.columns, p.out_width - task.column);
-    const bool clip = clip_rows(rows, task.row, row_end);
+    const bool clipped = clip(task.row, row_end);
     for (int64_t m = 0; m < p.multiplier; ++m) {
       const int64_t output = task.channel * p.multiplier + m;
       A* next = weights;
@@ -111,8 +108,14 @@ bool columns_forward(const Call& call) {
       }
       const PlaneFinish<A> finish{bias.data != nullptr ? bias.data[output] : A(0), clamp,
                                   p.activation, static_cast<A>(p.alpha)};
-      const PlaneTaps<A> taps{data, offsets, weights, p.kernel_width, phases.pitch, out, z, finish};
-      convolve_plane(taps, rows, task.row, row_end, columns, clip);
+      const PlaneTaps<A> taps{data, offsets.as<int64_t>(), weights, p.kernel_width, phases.pitch,
+                              out,  z,                    finish};
+      if (all_finite(weights, phases.taps())) {
+        convolve_plane(taps, rows, task.row, row_end, columns, clipped);
+      } else if (!convolve_plane_exactly(taps, rows, task.row, row_end, all_columns, task.column,
+                                         task.column + columns)) {
+        return false;
+      }
       const auto write = [&](const TargetView<T>& target, const A* from) {
         for (int64_t h = task.row; h < row_end; ++h) {
           convert_back(target.data + h * target.row + task.column * target.column, target.column,

@@ -38,12 +38,7 @@ bool columns_input_gradient(const Call& call) {
   const depthwise_params& p = *call.params;
   PackedKernel<A> kernel;
   ClassPlans plans;
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
-      !plans.allocate(p.stride_height, p.stride_width)) {
-    return false;
-  }
-  for (int64_t r = 0; r < p.stride_height; ++r) plans.rows[r] = gradient_plan(row_axis(p), r);
-  for (int64_t r = 0; r < p.stride_width; ++r) plans.columns[r] = gradient_plan(column_axis(p), r);
+  if (!kernel.pack(static_cast<const T*>(call.kernel), p) || !plans.make_gradient(p)) return false;
 
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height / p.stride_height + 1;
   PlaneBlock block = plane_block(
@@ -127,7 +122,11 @@ bool columns_input_gradient(const Call& call) {
         const int64_t width = u.end - u.begin;
         const PlaneTaps<A> taps{data,  offsets, weights, p.multiplier * columns.taps,
                                 pitch, out,     nullptr, finish};
-        convolve_plane(taps, rows, t.begin, t.end, width, clip_rows(rows, t.begin, t.end));
+        if (all_finite(weights, n)) {
+          convolve_plane(taps, rows, t.begin, t.end, width, clip_rows(rows, t.begin, t.end));
+        } else if (!convolve_plane_exactly(taps, rows, t.begin, t.end, columns, u.begin, u.end)) {
+          return false;
+        }
         for (int64_t row = t.begin; row < t.end; ++row) {
           const int64_t h = rows.target_first + row * rows.target_step;
           const int64_t w = columns.target_first + u.begin * columns.target_step;

@@ -15,7 +15,6 @@ inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }  // a >= 0, b > 0
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-inline int64_t floor_mod(int64_t a, int64_t b) { return ((a % b) + b) % b; }
 
 // Sizes of one axis of the convolution.
 struct Axis {
@@ -72,12 +71,15 @@ inline AxisPlan forward_plan(const Axis& a) {
   return plan;
 }
 
-// The gradient of the input at the positions w with (w + pad) % stride == residue.
-inline AxisPlan gradient_plan(const Axis& a, int64_t residue) {
+// Classes of positions of the input's gradient: one per residue modulo the stride that occurs.
+inline int64_t gradient_classes(const Axis& a) { return max_of(1, min_of(a.stride, a.in)); }
+
+// The gradient of the input at the positions index, index + stride, ...
+inline AxisPlan gradient_plan(const Axis& a, int64_t index) {
   AxisPlan plan{};
   plan.extent = a.out;
   plan.result_step = 1;
-  plan.target_first = floor_mod(residue - a.pad, a.stride);
+  plan.target_first = index;
   plan.target_step = a.stride;
   plan.count =
       plan.target_first < a.in ? ceil_div(a.in - plan.target_first, a.stride) : 0;
@@ -90,9 +92,10 @@ inline AxisPlan gradient_plan(const Axis& a, int64_t residue) {
   const int64_t period = a.stride / gcd;
   const int64_t first = plan.target_first + a.pad;
   plan.tap_step = a.dilation / gcd;
+  const int64_t last = min_of(period, a.kernel);
   int64_t j = 0;
-  while (j < period && floor_mod(first - j * a.dilation, a.stride) != 0) ++j;
-  if (j == period || j >= a.kernel) {
+  while (j < last && (first - j * a.dilation) % a.stride != 0) ++j;
+  if (j == last) {
     plan.taps = 0;
     plan.full_end = plan.count;
     return plan;

@@ -49,6 +49,15 @@ struct Phases {
     const int64_t plane = rows.slot_of(i) * columns.count + columns.slot_of(j);
     return plane * plane_elements + rows.shift_of(i) * pitch + columns.shift_of(j);
   }
+  // Offsets of all taps, rows of taps first: made once per call, since each takes divisions.
+  bool offsets(CallMemory& memory) const {
+    if (!memory.allocate(taps() * static_cast<int64_t>(sizeof(int64_t)))) return false;
+    int64_t* next = memory.as<int64_t>();
+    for (int64_t i = 0; i < rows.axis.kernel; ++i) {
+      for (int64_t j = 0; j < columns.axis.kernel; ++j) *next++ = offset_of(i, j);
+    }
+    return true;
+  }
   // Stages the input for the results from (row, column) on.
   template <class T>
   void stage(Compute<T>* to, const ImageView<T>& plane, int64_t row, int64_t column) const {

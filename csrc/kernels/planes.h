@@ -14,11 +14,10 @@
 
 namespace depthwise::DW_ISA {
 
+// In whole vectors: `to` is overrun by less than one.
 template <class A>
 DW_INLINE void fill_zero(A* to, int64_t count) {
-  int64_t i = 0;
-  for (; i + lanes<A> <= count; i += lanes<A>) store(to + i, zero<A>());
-  for (; i < count; ++i) to[i] = 0;
+  for (int64_t i = 0; i < count; i += lanes<A>) store(to + i, zero<A>());
 }
 
 // Along one axis, positions first, first + step, ... (`count` of them) of a source `extent` long:
@@ -59,13 +58,9 @@ template <class T>
     const int64_t h = window.row_first + r * window.row_step;
     A* const values = to + columns.begin;
     fill_zero(to, columns.begin);
-    convert_span(values, plane.data + h * plane.row + w * plane.column,
-                 window.column_step * plane.column, count);
-    if (activation != DEPTHWISE_LINEAR) {
-      convert_span(line, saved.data + h * saved.row + w * saved.column,
-                   window.column_step * saved.column, count);
-      apply_derivative(values, line, count, activation, alpha);
-    }
+    convert_gradient(values, plane.data + h * plane.row + w * plane.column,
+                     window.column_step * plane.column, saved.data + h * saved.row + w * saved.column,
+                     window.column_step * saved.column, count, activation, alpha, line);
     fill_zero(values + count, pitch - columns.end);
   }
 }
@@ -166,6 +161,22 @@ inline bool clip_rows(const AxisPlan& rows, int64_t begin, int64_t end) {
   return 4 * valid < 3 * rows.taps * (end - begin);
 }
 
+// clip_rows() for the blocks of a call: worked out once where one block is the whole plane.
+class RowClip {
+ public:
+  RowClip(const AxisPlan& rows, int64_t block_rows)
+      : rows_(&rows), whole_(block_rows >= rows.count), whole_clips_(false) {
+    if (whole_) whole_clips_ = clip_rows(rows, 0, rows.count);
+  }
+  bool operator()(int64_t begin, int64_t end) const {
+    return whole_ ? whole_clips_ : clip_rows(*rows_, begin, end);
+  }
+
+ private:
+  const AxisPlan* rows_;
+  bool whole_, whole_clips_;
+};
+
 // Results [begin, end) of a class of rows, each `columns` wide.
 template <class A>
 void convolve_plane(const PlaneTaps<A>& s, const AxisPlan& rows, int64_t begin, int64_t end,
@@ -185,6 +196,56 @@ void convolve_plane(const PlaneTaps<A>& s, const AxisPlan& rows, int64_t begin, 
     plane_rows(s, range, t - begin, last - begin, columns);
     t = last;
   }
+}
+
+template <class A>
+bool all_finite(const A* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (!__builtin_isfinite(values[i])) return false;
+  }
+  return true;
+}
+
+// The same for weights that are not all finite, which must not meet the zeros of the padding: the
+// taps of every result are those that meet the image. Columns [first, last) of the class.
+template <class A>
+[[gnu::noinline]] bool convolve_plane_exactly(PlaneTaps<A> s, const AxisPlan& rows, int64_t begin,
+                                              int64_t end, const AxisPlan& columns, int64_t first,
+                                              int64_t last) {
+  const int64_t most = rows.taps * s.per_row;
+  CallMemory offset_memory, weight_memory;
+  if (!offset_memory.allocate(most * static_cast<int64_t>(sizeof(int64_t))) ||
+      !weight_memory.allocate(most * static_cast<int64_t>(sizeof(A)))) {
+    return false;
+  }
+  const int64_t* const all_offsets = s.offsets;
+  const A* const all_weights = s.weights;
+  int64_t* const offsets = offset_memory.as<int64_t>();
+  A* const weights = weight_memory.as<A>();
+  s.offsets = offsets;
+  s.weights = weights;
+  for (int64_t t = begin; t < end; ++t) {
+    const TapRange in_row = rows.valid_taps(t);
+    for (int64_t u = first; u < last;) {  // whole vectors: each overrun is mended by the next run
+      const TapRange in_column = columns.valid_taps(u);
+      int64_t run_end = u + 1;
+      for (; run_end < last; ++run_end) {
+        const TapRange next = columns.valid_taps(run_end);
+        if (next.begin != in_column.begin || next.end != in_column.end) break;
+      }
+      int64_t n = 0;
+      for (int64_t q = in_row.begin * s.per_row; q < in_row.end * s.per_row; ++q) {
+        const int64_t column_tap = q % columns.taps;
+        if (column_tap < in_column.begin || column_tap >= in_column.end) continue;
+        offsets[n] = all_offsets[q];
+        weights[n++] = all_weights[q];
+      }
+      plane_run(s, {0, n}, (t - begin) * s.pitch + u - first, ceil_div(run_end - u, lanes<A>),
+                lanes<A>);
+      u = run_end;
+    }
+  }
+  return true;
 }
 
 // Size of the blocks that a plane is cut into: whole rows while they fit, then parts of rows.

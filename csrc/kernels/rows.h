@@ -21,7 +21,14 @@ DW_INLINE void convert_span(Compute<T>* to, const T* from, int64_t stride, int64
     if (i < count) store(to + i, load_part(from + i, count - i));
     return;
   }
-  for (int64_t i = 0; i < count; i += n) {
+  int64_t i = 0;
+  if (stride == 2) {
+    // The last of the two loads ends on the element after the last one wanted: stop one earlier.
+    for (; i + n < count; i += n) {
+      store(to + i, even_elements(load(from + 2 * i), load(from + 2 * i + n)));
+    }
+  }
+  for (; i < count; i += n) {
     const int64_t part = min_of(n, count - i);
     T values[n] = {};
     for (int64_t l = 0; l < part; ++l) values[l] = from[(i + l) * stride];
@@ -57,12 +64,34 @@ DW_INLINE void repeat_each(A* to, const A* from, int64_t count, int64_t multipli
   }
 }
 
-// values[i] *= derivative(saved[i]), in whole vectors.
-template <class A>
-DW_INLINE void apply_derivative(A* values, const A* saved, int64_t count, int activation, A alpha) {
-  for (int64_t i = 0; i < count; i += lanes<A>) {
-    const Vec<A> d = activation_derivative<A>(activation, alpha, load(saved + i));
-    store(values + i, load(values + i) * d);
+// The gradient of the output through the activation: `count` elements of dy times the activation's
+// derivative at `saved`, to the compute type. `to` and `line`, which is scratch, have room up to the
+// next full vector.
+template <class T>
+DW_INLINE void convert_gradient(Compute<T>* to, const T* dy, int64_t dy_stride, const T* saved,
+                                int64_t saved_stride, int64_t count, int activation,
+                                Compute<T> alpha, Compute<T>* line) {
+  using A = Compute<T>;
+  constexpr int n = lanes<A>;
+  if (activation == DEPTHWISE_LINEAR) {
+    convert_span(to, dy, dy_stride, count);
+    return;
+  }
+  if (activation == DEPTHWISE_RELU && dy_stride == 1 && saved_stride == 1) {  // the common case
+    int64_t i = 0;
+    for (; i + n <= count; i += n) {
+      store(to + i, load(saved + i) > zero<A>() ? load(dy + i) : zero<A>());
+    }
+    if (i < count) {
+      const Vec<A> y = load_part(saved + i, count - i);
+      store(to + i, y > zero<A>() ? load_part(dy + i, count - i) : zero<A>());
+    }
+    return;
+  }
+  convert_span(to, dy, dy_stride, count);
+  convert_span(line, saved, saved_stride, count);
+  for (int64_t i = 0; i < count; i += n) {
+    store(to + i, load(to + i) * activation_derivative<A>(activation, alpha, load(line + i)));
   }
 }
 
@@ -89,7 +118,7 @@ struct RowSource {
   bool direct;
   int64_t ring_rows;
   A* ring;
-  A* line;        // one column's channels, and its saved values
+  A* line;        // scratch for one column's channels
   int64_t* held;  // which row each slot of the ring holds
 
   static bool can_be_direct(int64_t block_channels, int64_t multiplier, int64_t channel_stride,
@@ -101,7 +130,7 @@ struct RowSource {
   // Bytes of scratch for a ring over `channels` output channels.
   static int64_t ring_bytes(int64_t rows, int64_t width, int64_t channels) {
     const int64_t pitch = staged_pitch(channels);
-    const int64_t elements = rows * row_elements(width, pitch) + 2 * pitch + lanes<A>;
+    const int64_t elements = rows * row_elements(width, pitch) + pitch + lanes<A>;
     return round_up(elements * static_cast<int64_t>(sizeof(A)) + rows * 8, 64);
   }
   // repeat_each() may overrun a row by less than a vector.
@@ -138,24 +167,24 @@ struct RowSource {
 
   [[gnu::noinline]] void stage(A* row, int64_t h) {
     const T* from = image.data + h * image.row;
-    if (activation == DEPTHWISE_LINEAR && multiplier == 1 && image.channel == 1 &&
-        image.column == pitch) {  // one unbroken run
-      convert_span(row, from, 1, width * pitch);
-      return;
-    }
-    A* const saved_line = line + pitch;
-    for (int64_t w = 0; w < width; ++w, row += pitch) {
-      if (multiplier == 1) {
-        convert_span(row, from + w * image.column, image.channel, channels);
-      } else {
+    if (multiplier > 1) {
+      for (int64_t w = 0; w < width; ++w, row += pitch) {
         convert_span(line, from + w * image.column, image.channel, channels);
         repeat_each(row, line, channels, multiplier);
       }
-      if (activation != DEPTHWISE_LINEAR) {
-        const T* s = saved.data + h * saved.row + w * saved.column;
-        convert_span(saved_line, s, saved.channel, channels);
-        apply_derivative(row, saved_line, channels, activation, alpha);
-      }
+      return;
+    }
+    const T* s = saved.data + h * saved.row;
+    // One run where the row is unbroken and so wide that `line` is not needed in pieces.
+    if (image.channel == 1 && image.column == pitch &&
+        (activation == DEPTHWISE_LINEAR ||
+         (activation == DEPTHWISE_RELU && saved.channel == 1 && saved.column == pitch))) {
+      convert_gradient(row, from, 1, s, 1, (width - 1) * pitch + channels, activation, alpha, line);
+      return;
+    }
+    for (int64_t w = 0; w < width; ++w, row += pitch) {
+      convert_gradient(row, from + w * image.column, image.channel, s + w * saved.column,
+                       saved.channel, channels, activation, alpha, line);
     }
   }
 };

@@ -14,17 +14,25 @@ bool takes_channels(const depthwise_params& p) {
   return p.layout == DEPTHWISE_CHANNELS_LAST &&
          2 * p.channels * p.multiplier >= lanes<Compute<T>>;
 }
+// A dilation (or padding) out of all proportion to the image would make a staged plane mostly empty.
+bool takes_columns(const depthwise_params& p) {
+  const auto in_proportion = [](const Axis& a) {
+    return (a.kernel - 1) * a.dilation <= 16 * (a.in + a.kernel);
+  };
+  return in_proportion(row_axis(p)) && in_proportion(column_axis(p));
+}
 bool takes_all(const depthwise_params&) { return true; }
 
-// clang-format off
-#define DW_KERNELS(T, dtype, code)                                                                                \
-  {"channels_forward_" dtype, Direction::forward, code, takes_channels<T>, channels_forward<T>},                  \
-  {"channels_input_gradient_" dtype, Direction::input_gradient, code, takes_channels<T>, channels_input_gradient<T>}, \
-  {"channels_kernel_gradient_" dtype, Direction::kernel_gradient, code, takes_channels<T>, channels_kernel_gradient<T>}, \
-  {"columns_forward_" dtype, Direction::forward, code, takes_all, columns_forward<T>},                            \
-  {"columns_input_gradient_" dtype, Direction::input_gradient, code, takes_all, columns_input_gradient<T>},       \
-  {"columns_kernel_gradient_" dtype, Direction::kernel_gradient, code, takes_all, columns_kernel_gradient<T>}
-// clang-format on
+#define DW_FAMILY(family, T, dtype, code, accepts)                                                  \
+  {#family "_forward_" dtype, Direction::forward, code, accepts, family##_forward<T>},             \
+      {#family "_input_gradient_" dtype, Direction::input_gradient, code, accepts,                 \
+       family##_input_gradient<T>},                                                                \
+      {#family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,               \
+       family##_kernel_gradient<T>}
+#define DW_KERNELS(T, dtype, code)                                    \
+  DW_FAMILY(channels, T, dtype, code, takes_channels<T>),             \
+      DW_FAMILY(columns, T, dtype, code, takes_columns),              \
+      DW_FAMILY(channels, T, dtype "_any", code, takes_all)
 
 constexpr Kernel table[] = {
     DW_KERNELS(float, "float32", DEPTHWISE_FLOAT32),

@@ -18,6 +18,7 @@
 #endif
 
 #define DW_INLINE inline __attribute__((always_inline))
+#define DW_INLINE_LAMBDA __attribute__((always_inline))
 
 #if defined(__AVX512F__)
 #define DW_VECTOR_BYTES 64
@@ -111,6 +112,18 @@ DW_INLINE V clamp(V v, V low, V high) {
   return v > high ? high : v;
 }
 
+// Keeps the compiler from loading a value again for each of its uses: it would fold the load into
+// every multiply-add, and the load ports are the narrower ones.
+template <class V>
+DW_INLINE V in_register(V v) {
+#if defined(__x86_64__)
+  __asm__("" : "+v"(v));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(v));
+#endif
+  return v;
+}
+
 template <class A>
 DW_INLINE A horizontal_sum(Vec<A> v) {
   A values[lanes<A>];
@@ -200,7 +213,7 @@ DW_INLINE void store(Half* p, Vec<float> v) {
 #endif
 }
 
-// The first `count` lanes only; the others read as zero and are not written.
+// The first `count` lanes only (0 < count <= lanes); the others read as zero and are not written.
 template <class T>
 DW_INLINE Vec<Compute<T>> load_part(const T* p, int64_t count) {
   T values[lanes<Compute<T>>] = {};
@@ -212,6 +225,79 @@ DW_INLINE void store_part(T* p, Vec<Compute<T>> v, int64_t count) {
   T values[lanes<Compute<T>>];
   store(values, v);
   for (int64_t i = 0; i < count; ++i) p[i] = values[i];
+}
+
+#if defined(__AVX512F__)
+DW_INLINE __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
+DW_INLINE Vec<float> load_part(const float* p, int64_t count) {
+  return (Vec<float>)_mm512_maskz_loadu_ps(first_lanes(count), p);
+}
+DW_INLINE void store_part(float* p, Vec<float> v, int64_t count) {
+  _mm512_mask_storeu_ps(p, first_lanes(count), (__m512)v);
+}
+DW_INLINE Vec<double> load_part(const double* p, int64_t count) {
+  return (Vec<double>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(first_lanes(count)), p);
+}
+DW_INLINE void store_part(double* p, Vec<double> v, int64_t count) {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_lanes(count)), (__m512d)v);
+}
+template <class T>
+DW_INLINE Vec<float> load_part_u16(const T* p, int64_t count) {
+  T values[lanes<float>];
+  const __m256i bits = _mm256_maskz_loadu_epi16(first_lanes(count), p);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), bits);
+  return load(values);
+}
+DW_INLINE Vec<float> load_part(const Half* p, int64_t count) { return load_part_u16(p, count); }
+DW_INLINE Vec<float> load_part(const BFloat16* p, int64_t count) { return load_part_u16(p, count); }
+template <class T>
+DW_INLINE void store_part_u16(T* p, Vec<float> v, int64_t count) {
+  T values[lanes<float>];
+  store(values, v);
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values));
+  _mm256_mask_storeu_epi16(p, first_lanes(count), bits);
+}
+DW_INLINE void store_part(Half* p, Vec<float> v, int64_t count) { store_part_u16(p, v, count); }
+DW_INLINE void store_part(BFloat16* p, Vec<float> v, int64_t count) { store_part_u16(p, v, count); }
+#elif defined(__AVX2__)
+DW_INLINE __m256i first_lanes(int64_t count) {
+  const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), index);
+}
+DW_INLINE Vec<float> load_part(const float* p, int64_t count) {
+  return (Vec<float>)_mm256_maskload_ps(p, first_lanes(count));
+}
+DW_INLINE void store_part(float* p, Vec<float> v, int64_t count) {
+  _mm256_maskstore_ps(p, first_lanes(count), (__m256)v);
+}
+#endif
+
+// Every other element of two adjacent vectors: those at even places.
+template <class V>
+DW_INLINE V even_elements(V a, V b) {
+  constexpr int n = sizeof(V) / sizeof(a[0]);
+#if defined(__clang__)
+  if constexpr (n == 2) {
+    return __builtin_shufflevector(a, b, 0, 2);
+  } else if constexpr (n == 4) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6);
+  } else if constexpr (n == 8) {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+  } else {
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  }
+#else
+  using Index = Mask<__typeof__(a[0] + a[0])>;
+  if constexpr (n == 2) {
+    return __builtin_shuffle(a, b, Index{0, 2});
+  } else if constexpr (n == 4) {
+    return __builtin_shuffle(a, b, Index{0, 2, 4, 6});
+  } else if constexpr (n == 8) {
+    return __builtin_shuffle(a, b, Index{0, 2, 4, 6, 8, 10, 12, 14});
+  } else {
+    return __builtin_shuffle(a, b, Index{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
+  }
+#endif
 }
 
 }  // namespace depthwise::DW_ISA
