@@ -128,18 +128,29 @@ def choose_peers(text: str | None) -> tuple[str, ...]:
 
 def prepare(runtime: Runtime, case: Case, folder: Path) -> dict[str, dict[str, Any]]:
     """Has a runtime load and check a case; returns its outcome so far for each measurement."""
+    outcomes: dict[str, dict[str, Any]] = {}
+    for what in report.MEASUREMENTS:
+        outcomes[what] = load(runtime, what, case, folder)
+        if outcomes[what].get("lost"):
+            # What had been loaded before went with the process.
+            for earlier in [name for name, outcome in outcomes.items() if "program" in outcome]:
+                outcomes[earlier] = load(runtime, earlier, case, folder)
+    return outcomes
+
+
+def load(runtime: Runtime, what: str, case: Case, folder: Path) -> dict[str, Any]:
+    """Has a runtime load and check one measurement of a case; returns its outcome, with no times yet."""
     try:
         with runtime.awake():
-            prepared = runtime.ask(ANSWER_TIMEOUT, do="load", case=case.to_json(), folder=str(folder))
+            outcome = runtime.ask(
+                ANSWER_TIMEOUT, do="load", what=what, case=case.to_json(), folder=str(folder)
+            )
     except LostError as error:
-        return {what: {"failed": str(error)} for what in report.MEASUREMENTS}
-    for outcome in prepared.values():
-        slow_ms = outcome.pop("slow_ms", None)
-        if slow_ms is not None:
-            outcome |= {"slow": True, "ms": slow_ms, "rounds_ms": [slow_ms], "calls": [1]}
-        elif "program" in outcome:
-            outcome |= {"rounds_ms": [], "calls": []}
-    return prepared
+        return {"failed": str(error), "lost": True}
+    slow_ms = outcome.pop("slow_ms", None)
+    if slow_ms is not None:
+        return outcome | {"slow": True, "ms": slow_ms, "rounds_ms": [slow_ms], "calls": [1]}
+    return outcome | {"rounds_ms": [], "calls": []} if "program" in outcome else outcome
 
 
 def measure(

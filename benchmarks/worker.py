@@ -2,12 +2,12 @@
 
 Reads one JSON object a line on standard input and answers each with one on standard output:
 
-    {"do": "hello"}                                     -> {"versions": {...}}
-    {"do": "load", "case": {...}, "folder": "..."}      -> {"inference": PREPARED, "training": PREPARED}
-    {"do": "time", "what": "inference", "seconds": 0.1} -> {"ms": 0.31, "calls": 310}
+    {"do": "hello"}                                                     -> {"versions": {...}}
+    {"do": "load", "what": "inference", "case": {...}, "folder": "..."} -> LOADED
+    {"do": "time", "what": "inference", "seconds": 0.1}                 -> {"ms": 0.31, "calls": 310}
 
-PREPARED is {"program": ..., "error": ..., "slow_ms": null}, or {"unsupported": reason}, or {"failed": reason}. A
-program that answers with a time in slow_ms is too slow to be timed any further. End of input ends the process.
+LOADED is {"program": ..., "error": ..., "slow_ms": null}, or {"unsupported": reason}, or {"failed": reason}; a program
+that loads with a time in slow_ms is too slow to be timed any further. End of input ends the process.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Worker:
         module = importlib.import_module(f"benchmarks.peers.{entry.module}")
         self.peer: Peer = module.Adapter(dict(entry.options), threads)
         self.threads = threads
+        self.problem: Problem | None = None
+        self.folder: Path | None = None
         self.programs: dict[str, Program] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class Worker:
             case "hello":
                 return {"versions": self.peer.versions}
             case "load":
-                return self.load(cases.from_json(request["case"]), Path(request["folder"]))
+                return self.load(request["what"], cases.from_json(request["case"]), Path(request["folder"]))
             case "time":
                 run = self.programs[request["what"]].run
                 milliseconds, calls = median_ms(run, request["seconds"])
@@ -65,21 +67,16 @@ class Worker:
             case unknown:
                 raise ValueError(f"do: unknown request {unknown!r}")
 
-    def load(self, case: cases.Case, folder: Path) -> dict[str, Any]:
-        """Prepares and checks both programs of a case, in place of the ones before."""
-        self.programs.clear()
-        gc.collect()
-        problem = Problem(case, **data.load(case, folder), threads=self.threads)
-        measurements = {"inference": self.peer.inference, "training": self.peer.training}
-        return {
-            what: self._answer_to(what, prepare, problem, folder) for what, prepare in measurements.items()
-        }
-
-    def _answer_to(
-        self, what: str, prepare: Callable[[Problem], list[Program]], problem: Problem, folder: Path
-    ) -> dict[str, Any]:
+    def load(self, what: str, case: cases.Case, folder: Path) -> dict[str, Any]:
+        """Prepares and checks one measurement of a case; the programs of the case before are dropped."""
+        if self.problem is None or self.folder != folder:
+            self.programs.clear()
+            self.problem = None
+            gc.collect()
+            self.problem, self.folder = Problem(case, **data.load(case, folder), threads=self.threads), folder
+        prepare = {"inference": self.peer.inference, "training": self.peer.training}[what]
         try:
-            return self._prepare(what, prepare, problem, folder)
+            return self._prepare(what, prepare, self.problem, folder)
         except UnsupportedError as reason:
             return {"unsupported": str(reason)}
         except Exception as error:  # whatever a library raises is its answer to this case

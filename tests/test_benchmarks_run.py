@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from rich.console import Console
 from benchmarks import cases, data, limits, report, run, worker
 from benchmarks.cases import Case
 from benchmarks.peers import OURS, PEERS
-from benchmarks.peers.base import Problem, Program
+from benchmarks.peers.base import Peer, Problem, Program
 from benchmarks.runtimes import LostError, MissingError, Runtime
 
 CASE = Case(6, 5, 3, (3, 2), (2, 1), multiplier=2, batch=2)
@@ -184,6 +184,15 @@ class TestRun:
         assert [path.name for path in target.parent.iterdir()] == ["result.json"]
 
 
+class WrongPeer(Peer):
+    """Computes zeros."""
+
+    versions: ClassVar = {}
+
+    def inference(self, problem: Problem) -> list[Program]:
+        return [Program("wrong", lambda: np.zeros_like(problem.dy), lambda y: (y,))]
+
+
 class TestWorker:
     def test_a_quick_call_is_repeated_and_a_slow_one_is_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = iter(range(1000))
@@ -206,14 +215,17 @@ class TestWorker:
         problem = Problem(CASE, **data.load(CASE, tmp_path), threads=1)
         bench = worker.Worker.__new__(worker.Worker)
         bench.programs = {}
-        wrong = [Program("wrong", lambda: np.zeros_like(problem.dy), lambda y: (y,))]
-        answer = bench._answer_to("inference", lambda _: wrong, problem, tmp_path)
+        bench.problem, bench.folder = problem, tmp_path
+        bench.peer = WrongPeer({}, 1)
+        answer = bench.load("inference", CASE, tmp_path)
         assert "off by" in answer["failed"]
         assert bench.programs == {}
 
 
 class FakeRuntime:
     """Answers from lists instead of from a process; keeps what it was asked."""
+
+    slow_ms: ClassVar = {"inference": None, "training": 5000.0}
 
     def __init__(self, name: str, inference_ms: list[float], log: list[str]) -> None:
         self.name = name
@@ -228,10 +240,7 @@ class FakeRuntime:
         del timeout
         self.log.append(f"{self.name} {request['do']}")
         if request["do"] == "load":
-            return {
-                "inference": {"program": "p", "error": 0.0, "slow_ms": None},
-                "training": {"program": "p", "error": 0.0, "slow_ms": 5000.0},
-            }
+            return {"program": "p", "error": 0.0, "slow_ms": self.slow_ms[request["what"]]}
         ms = next(self.times)
         if math.isnan(ms):
             raise LostError("exit status -9: killed")
@@ -259,7 +268,8 @@ class TestMeasure:
     def test_runtimes_take_turns_and_each_round_begins_with_another(self, tmp_path: Path) -> None:
         log: list[str] = []
         self.outcomes(fakes(log, a=[1.0] * 3, b=[1.0] * 3), tmp_path, 3)
-        assert log == ["a load", "b load", "a time", "b time", "b time", "a time", "a time", "b time"]
+        assert log[:4] == ["a load", "a load", "b load", "b load"]
+        assert log[4:] == ["a time", "b time", "b time", "a time", "a time", "b time"]
 
     def test_a_program_that_is_too_slow_is_not_timed_again(self, tmp_path: Path) -> None:
         [found] = self.outcomes(fakes([], ours=[1.0] * 2), tmp_path, 2).values()
@@ -279,6 +289,24 @@ class TestMeasure:
         assert found["ours"]["inference"]["ms"] == 1.0
 
 
+class DyingRuntime(FakeRuntime):
+    """Dies of training, always."""
+
+    def ask(self, timeout: float, **request: Any) -> dict[str, Any]:
+        if request["what"] == "training":
+            raise LostError("no answer within 120 s")
+        return super().ask(timeout, **request)
+
+
+class TestPrepare:
+    def test_training_that_kills_the_process_does_not_cost_the_inference_figure(self, tmp_path: Path) -> None:
+        log: list[str] = []
+        found = run.prepare(cast("Runtime", DyingRuntime("torch", [], log)), CASE, tmp_path)
+        assert found["training"]["failed"] == "no answer within 120 s"
+        assert found["inference"]["program"] == "p"
+        assert log == ["torch load", "torch load"]  # the second one in the new process
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="runtimes are put to sleep with SIGSTOP")
 class TestRuntimes:
     def test_a_process_loads_and_checks_a_case_and_can_be_asked_again(self, tmp_path: Path) -> None:
@@ -286,9 +314,7 @@ class TestRuntimes:
         with Runtime(OURS, 1) as runtime:
             with runtime.awake():
                 assert "depthwise" in runtime.ask(60, do="hello")["versions"]
-            for case in (CASE, CASE):
-                with runtime.awake():
-                    prepared = runtime.ask(60, do="load", case=case.to_json(), folder=str(tmp_path))
+            for prepared in run.prepare(runtime, CASE, tmp_path), run.prepare(runtime, CASE, tmp_path):
                 assert set(prepared) == set(report.MEASUREMENTS)
                 for outcome in prepared.values():
                     assert outcome["error"] <= data.TOLERANCE["float32"]
@@ -307,7 +333,9 @@ class TestRuntimes:
     def test_a_process_that_dies_says_so_and_is_started_anew(self, tmp_path: Path) -> None:
         with Runtime(OURS, 1) as runtime:
             with runtime.awake(), pytest.raises(LostError, match="exit status 1: FileNotFoundError"):
-                runtime.ask(60, do="load", case=CASE.to_json(), folder=str(tmp_path / "absent"))
+                runtime.ask(
+                    60, do="load", what="inference", case=CASE.to_json(), folder=str(tmp_path / "absent")
+                )
             with runtime.awake():
                 assert "depthwise" in runtime.ask(60, do="hello")["versions"]
 
