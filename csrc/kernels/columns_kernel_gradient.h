@@ -129,7 +129,8 @@ class PlaneGradient {
     A* const results = partial(part_index, channel * p_.multiplier);
     const int64_t count = p_.multiplier * (taps_ + 1);
     const Part part = part_of(p_.batch * row_blocks_, parts_, part_index);
-    for (const bool exactly : {false, true}) {
+    for (int round = 0; round < 2; ++round) {
+      const bool exactly = round == 1;
       fill_zero(sums, count * lanes<A>);
       for (int64_t step = part.begin; step < part.end; ++step) {
         add_block_row(step, channel, exactly, scratch.at<A>(data_at), scratch.at<A>(dz_at),
