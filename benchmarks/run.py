@@ -257,7 +257,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(Progress(*columns, console=console, transient=True))
+        progress = stack.enter_context(
+            Progress(*columns, console=console, transient=True, refresh_per_second=1)
+        )
         task = progress.add_task("starting", total=None)
         runtimes, result["versions"], result["missing"] = start(names, threads, stack)
         demanded = [name for name in names if name in result["missing"] and (options.peers or name == OURS)]
