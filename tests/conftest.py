@@ -21,8 +21,8 @@ ISAS = ("baseline", "avx2", "avx512", "neon")
 # "ci" draws the same examples every time. "thorough" draws twenty times as many, others each time; what fails there
 # is printed with the decorator that repeats it.
 COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("ci", max_examples=400, derandomize=True, database=None, **COMMON)  # type: ignore[arg-type]
-settings.register_profile("thorough", max_examples=8000, **COMMON)  # type: ignore[arg-type]
+settings.register_profile("ci", max_examples=600, derandomize=True, database=None, **COMMON)  # type: ignore[arg-type]
+settings.register_profile("thorough", max_examples=12_000, **COMMON)  # type: ignore[arg-type]
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
