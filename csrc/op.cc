@@ -63,9 +63,8 @@ bool valid(const depthwise_params* p) {
     if (size < 0) return false;
   }
   // The bound is spec.py's; it keeps every product of a size and a step within 64 bits.
-  for (const int64_t size :
-       {p->multiplier, p->kernel_height, p->kernel_width, p->stride_height, p->stride_width,
-        p->dilation_height, p->dilation_width}) {
+  for (const int64_t size : {p->multiplier, p->kernel_height, p->kernel_width, p->stride_height,
+                             p->stride_width, p->dilation_height, p->dilation_width}) {
     if (size < 1 || size > INT32_MAX) return false;
   }
   if (p->pad_top > INT32_MAX || p->pad_left > INT32_MAX) return false;
@@ -180,7 +179,8 @@ extern "C" depthwise_status depthwise_backward(const depthwise_params* params, c
     return DEPTHWISE_OK;
   }
   if (dy == nullptr || (saved == nullptr && p.activation != DEPTHWISE_LINEAR) ||
-      (dkernel != nullptr && x == nullptr && !empty_input) || (dx != nullptr && kernel == nullptr)) {
+      (dkernel != nullptr && x == nullptr && !empty_input) ||
+      (dx != nullptr && kernel == nullptr)) {
     return DEPTHWISE_INVALID_PARAMS;
   }
   Call call{};

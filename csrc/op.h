@@ -48,8 +48,8 @@ DEPTHWISE_EXPORT depthwise_status depthwise_backward(const depthwise_params* par
 DEPTHWISE_EXPORT int depthwise_needs_preactivation(int32_t activation);
 
 // Instruction sets: "baseline", "avx2", "avx512" or "neon".
-DEPTHWISE_EXPORT const char* depthwise_isa(void);           // in use
-DEPTHWISE_EXPORT int depthwise_set_isa(const char* name);   // 0 if unknown or not supported here
+DEPTHWISE_EXPORT const char* depthwise_isa(void);          // in use
+DEPTHWISE_EXPORT int depthwise_set_isa(const char* name);  // 0 if unknown or not supported here
 DEPTHWISE_EXPORT int depthwise_isa_compiled(const char* name);
 DEPTHWISE_EXPORT int depthwise_isa_supported(const char* name);  // compiled, and the CPU has it
 

@@ -5,7 +5,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
+#include <pthread.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -51,6 +54,24 @@ class Buffer {
   bool held_ = false;
 };
 
+// Set when the interpreter is about to end, to the thread that ends it.
+std::atomic<pthread_t> ending_thread{};
+std::atomic<bool> ending{false};
+
+// Runs `body` without the GIL. Once the interpreter ends, a thread that asks for the GIL back is
+// ended by it from within, which C++ frames turn into an abort (before Python 3.14): such a thread,
+// a daemon that nobody waits for, stays here instead.
+template <class Body>
+depthwise_status without_gil(const Body& body) {
+  PyThreadState* const state = PyEval_SaveThread();
+  const depthwise_status status = body();
+  if (ending.load() && !pthread_equal(ending_thread.load(), pthread_self())) {
+    for (;;) pause();
+  }
+  PyEval_RestoreThread(state);
+  return status;
+}
+
 using Sizes = std::tuple<int64_t, int64_t>;
 
 // Everything about a call but its buffers. Made once per combination of Spec, shapes and dtype.
@@ -83,13 +104,10 @@ class Plan {
     params.kernel = kernel_view.kernel_strides();
     params.y = y_view.image_strides(channels_first());
     params.saved = preactivation_view.image_strides(channels_first());
-    depthwise_status status;
-    {
-      nb::gil_scoped_release release;
-      status = depthwise_forward(&params, x_view.data(), kernel_view.data(), bias_view.data(),
-                                 y_view.data(), preactivation_view.data());
-    }
-    check(status);
+    check(without_gil([&] {
+      return depthwise_forward(&params, x_view.data(), kernel_view.data(), bias_view.data(),
+                               y_view.data(), preactivation_view.data());
+    }));
   }
 
   void backward(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved, nb::handle dx,
@@ -104,14 +122,11 @@ class Plan {
     params.saved = saved_view.image_strides(channels_first());
     params.dx = dx_view.image_strides(channels_first());
     params.dkernel = dkernel_view.kernel_strides();
-    depthwise_status status;
-    {
-      nb::gil_scoped_release release;
-      status = depthwise_backward(&params, x_view.data(), kernel_view.data(), dy_view.data(),
-                                  saved_view.data(), dx_view.data(), dkernel_view.data(),
-                                  dbias_view.data());
-    }
-    check(status);
+    check(without_gil([&] {
+      return depthwise_backward(&params, x_view.data(), kernel_view.data(), dy_view.data(),
+                                saved_view.data(), dx_view.data(), dkernel_view.data(),
+                                dbias_view.data());
+    }));
   }
 
  private:
@@ -148,6 +163,10 @@ std::vector<std::string> kernel_names() {
 
 NB_MODULE(_native, m) {
   m.doc() = "The compiled op. Use it through depthwise.ops; this module checks nothing.";
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function([] {
+    ending_thread = pthread_self();
+    ending = true;
+  }));
   m.attr("version") = DEPTHWISE_VERSION;
 
   nb::class_<Plan>(m, "Plan", "A call's sizes and options, without its buffers.")
@@ -159,14 +178,18 @@ NB_MODULE(_native, m) {
            nb::arg("activation"), nb::arg("alpha"))
       .def("forward", &Plan::forward, nb::arg("x"), nb::arg("kernel"), nb::arg("bias").none(),
            nb::arg("y"), nb::arg("preactivation").none(),
-           "Write activation(conv(x, kernel) + bias) to y, and what it is taken of to preactivation.")
+           "Write activation(conv(x, kernel) + bias) to y, and what it is taken of to "
+           "preactivation.")
       .def("backward", &Plan::backward, nb::arg("x"), nb::arg("kernel"), nb::arg("dy"),
            nb::arg("saved").none(), nb::arg("dx").none(), nb::arg("dkernel").none(),
            nb::arg("dbias").none(), "Write the gradients that are not None.");
 
   m.def("isa", [] { return std::string(depthwise_isa()); }, "Instruction set in use.");
   m.def(
-      "set_isa", [](const std::string& name) { return depthwise_set_isa(name.c_str()) != 0; },
+      "set_isa",
+      [](const std::string& name) {  // a null character would hide what follows it
+        return name.find('\0') == std::string::npos && depthwise_set_isa(name.c_str()) != 0;
+      },
       nb::arg("name"), "Use another instruction set; False if it is unknown or not supported.");
   m.def("compiled_isas", [] { return isa_names(depthwise_isa_compiled); });
   m.def("supported_isas", [] { return isa_names(depthwise_isa_supported); });

@@ -63,9 +63,9 @@ struct ClassPlans {
 // taps of a row class.
 template <class T, class S>
 void convolve_rows(const ClassPlans& plans, RowSource<T>& source, const PackedKernel<Compute<T>>& w,
-                   int64_t first_output, int64_t begin, int64_t end,
-                   const TargetView<S>& target, const TargetView<S>& preactivation,
-                   const Finish<Compute<T>>& finish, RowTaps<Compute<T>>* taps, auto&& after_row) {
+                   int64_t first_output, int64_t begin, int64_t end, const TargetView<S>& target,
+                   const TargetView<S>& preactivation, const Finish<Compute<T>>& finish,
+                   RowTaps<Compute<T>>* taps, auto&& after_row) {
   Tile<S> tile{};
   tile.rows = taps;
   tile.channels = source.channels * source.multiplier;

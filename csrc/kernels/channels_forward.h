@@ -7,9 +7,11 @@
 namespace depthwise::DW_ISA {
 
 template <class T>
-TargetView<T> target_at(void* data, const depthwise_image_strides& s, int64_t image, int64_t channel) {
+TargetView<T> target_at(void* data, const depthwise_image_strides& s, int64_t image,
+                        int64_t channel) {
   if (data == nullptr) return {nullptr, 0, 0, 0};
-  return {static_cast<T*>(data) + image * s.batch + channel * s.channel, s.row, s.column, s.channel};
+  return {static_cast<T*>(data) + image * s.batch + channel * s.channel, s.row, s.column,
+          s.channel};
 }
 template <class T>
 ImageView<T> image_at(const void* data, const depthwise_image_strides& s, int64_t image,
@@ -43,11 +45,9 @@ bool channels_forward(const Call& call) {
   }
   const int64_t ring_rows = min_of(plans.row_reach(), max_of(1, p.in_height));
 
-  const bool direct =
-      !stage_pays(p) &&
-      RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR);
-  const bool in_place =
-      p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
+  const bool direct = !stage_pays(p) && RowSource<T>::can_be_direct(p.channels, p.multiplier,
+                                                                    p.x.channel, DEPTHWISE_LINEAR);
+  const bool in_place = p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
   const int64_t wanted =
       channel_block<A>(outputs, min_of(ring_rows, p.kernel_height) + 1, p.in_width, direct);
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
@@ -62,7 +62,8 @@ bool channels_forward(const Call& call) {
     const int64_t c0 = channels.begin(block), count = channels.end(block) - c0;
     const int64_t co0 = c0 * p.multiplier, block_outputs = count * p.multiplier;
     const int64_t pitch = RowSource<T>::staged_pitch(block_outputs);
-    const int64_t ring = direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.in_width, block_outputs);
+    const int64_t ring =
+        direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.in_width, block_outputs);
     const int64_t taps = round_up(p.kernel_height * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
     const int64_t row_bytes =
         in_place ? 0 : round_up(p.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
@@ -88,15 +89,14 @@ bool channels_forward(const Call& call) {
     const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.out_height);
     if (in_place) {
-      convolve_rows(plans, source, kernel, co0, begin, end, y, z, finish, row_taps,
-                    [](int64_t) {});
+      convolve_rows(plans, source, kernel, co0, begin, end, y, z, finish, row_taps, [](int64_t) {});
     } else {
       A* const y_row = reinterpret_cast<A*>(scratch + ring + taps);
       A* const z_row = reinterpret_cast<A*>(scratch + ring + taps + row_bytes);
       const TargetView<A> y_scratch{y_row, 0, pitch, 1};
       const TargetView<A> z_scratch{z.data != nullptr ? z_row : nullptr, 0, pitch, 1};
-      convolve_rows(plans, source, kernel, co0, begin, end, y_scratch, z_scratch, finish,
-                    row_taps, [&](int64_t h) {
+      convolve_rows(plans, source, kernel, co0, begin, end, y_scratch, z_scratch, finish, row_taps,
+                    [&](int64_t h) {
                       move_row(y, h, p.out_width, y_row, pitch, block_outputs);
                       if (z.data != nullptr) {
                         move_row(z, h, p.out_width, z_row, pitch, block_outputs);

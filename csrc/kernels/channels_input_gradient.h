@@ -62,7 +62,8 @@ bool channels_input_gradient(const Call& call) {
         direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.out_width, block_outputs);
     const int64_t taps = round_up(p.kernel_height * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
     const int64_t row_bytes = in_place ? 0 : p.in_width * pitch * static_cast<int64_t>(sizeof(A));
-    char* scratch = static_cast<char*>(thread_scratch(static_cast<size_t>(ring + taps + row_bytes)));
+    char* scratch =
+        static_cast<char*>(thread_scratch(static_cast<size_t>(ring + taps + row_bytes)));
     if (scratch == nullptr) return false;
 
     RowSource<T> source = gradient_source<T>(call, image, co0, block_outputs);
@@ -75,8 +76,8 @@ bool channels_input_gradient(const Call& call) {
     const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, c0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.in_height);
     if (in_place) {
-      convolve_rows(plans, source, kernel, co0, begin, end, dx, TargetView<T>{}, finish,
-                    row_taps, [](int64_t) {});
+      convolve_rows(plans, source, kernel, co0, begin, end, dx, TargetView<T>{}, finish, row_taps,
+                    [](int64_t) {});
     } else {
       A* const row = reinterpret_cast<A*>(scratch + ring + taps);
       convolve_rows(plans, source, kernel, co0, begin, end, TargetView<A>{row, 0, pitch, 1},

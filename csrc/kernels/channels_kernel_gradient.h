@@ -20,30 +20,44 @@ inline Part part_of(int64_t rows, int64_t parts, int64_t index) {
 inline int64_t count_parts(int64_t rows, int64_t other_tasks, int64_t bytes_per_part) {
   const int64_t wanted = ceil_div(tuning::gradient_parts, max_of(1, other_tasks));
   const int64_t affordable = max_of(1, tuning::gradient_parts_bytes / max_of(1, bytes_per_part));
-  return max_of(1, min_of(min_of(wanted, affordable), rows));
+  const int64_t worthwhile = ceil_div(rows, tuning::gradient_part_rows);
+  return max_of(1, min_of(min_of(wanted, affordable), worthwhile));
 }
 
-// Largest number of a tap row's taps that are summed at once.
-constexpr int gradient_taps = 8;
+// Most taps of one kernel row, and most rows of them, that are summed at once: their sums, the
+// gradients of a few columns and one element of the input have to fit the registers.
+constexpr int gradient_columns = 8;
+constexpr int vector_registers = DW_VECTOR_BYTES == 64 ? 32 : 16;
+constexpr int gradient_rows_for(int columns) {
+  const int fitting = (vector_registers - 6) / columns, square = columns == 1 ? 3 : columns;
+  return fitting < 1 ? 1 : fitting < square ? fitting : square;
+}
 
-// Sums for `taps` neighbouring taps of one kernel row, over the output rows of a block.
+// Sums for a rectangle of taps, over the output rows of a block.
 template <class T>
 struct TapSums {
   using A = Compute<T>;
   RowSource<T>* x;
   RowSource<T>* dz;
   Axis columns;
-  int64_t tap;                  // first of them
-  int64_t x_row_first;          // input row for output row `begin`
-  int64_t x_row_step;           // and for each further one
-  int64_t begin, end;           // output rows whose input row meets the image
+  int64_t tap;         // first tap of each row of taps
+  int64_t x_row;       // input row of the first row of taps, for output row `begin`
+  int64_t x_row_step;  // and for each further output row
+  int64_t x_tap_step;  // and for each further row of taps
+  int64_t begin, end;  // output rows whose input rows all meet the image
   int64_t channel;
+  A* partial;  // a vector per tap: `tap_pitch` apart, `row_pitch` from one row of taps to the next
+  int64_t tap_pitch, row_pitch;
 };
 
-template <int taps, class T>
-DW_INLINE void sum_taps(const TapSums<T>& s, Vec<Compute<T>> (&sums)[taps]) {
+// `stride` columns from one output to the next with adjacent taps, so that each element of the
+// input is loaded once for all the taps it meets; 0 for any other stride and dilation.
+template <int rows, int taps, int stride, class T>
+[[gnu::noinline]] void add_taps(const TapSums<T>& given) {
   using A = Compute<T>;
-  const Axis& a = s.columns;
+  constexpr int together = 4;  // output columns
+  const TapSums<T> s = given;
+  const Axis a = s.columns;
   TapRange ranges[taps];
   TapRange common{0, a.out}, any{a.out, 0};  // outputs that all, and that some, of the taps meet
   for (int q = 0; q < taps; ++q) {
@@ -57,54 +71,140 @@ DW_INLINE void sum_taps(const TapSums<T>& s, Vec<Compute<T>> (&sums)[taps]) {
   const int64_t x_pitch = s.x->pitch, z_pitch = s.dz->pitch;
   const int64_t tap_step = a.dilation * x_pitch, column_step = a.stride * x_pitch;
   const int64_t shift = (s.tap * a.dilation - a.pad) * x_pitch + s.channel;
+  Vec<A> sums[rows][taps] = {};
   for (int64_t h = s.begin; h < s.end; ++h) {
-    const A* const x = (*s.x)(s.x_row_first + (h - s.begin) * s.x_row_step) + shift;
-    const A* const dz = (*s.dz)(h) + s.channel;
-    for (int64_t w = common.begin; w < common.end; ++w) {
-      const Vec<A> g = load(dz + w * z_pitch);
-      const A* const xw = x + w * column_step;
-#pragma GCC unroll 8
-      for (int q = 0; q < taps; ++q) sums[q] = fma(load(xw + q * tap_step), g, sums[q]);
+    const A* x[rows];
+    for (int i = 0; i < rows; ++i) {
+      x[i] = (*s.x)(s.x_row + (h - s.begin) * s.x_row_step + i * s.x_tap_step) + shift;
     }
-    const auto border = [&](int64_t first, int64_t last) {  // where not every tap meets the image
+    const A* const dz = (*s.dz)(h) + s.channel;
+    const auto one_by_one = [&](int64_t first, int64_t last) {
       for (int64_t w = first; w < last; ++w) {
         const Vec<A> g = load(dz + w * z_pitch);
-        const A* const xw = x + w * column_step;
 #pragma GCC unroll 8
         for (int q = 0; q < taps; ++q) {
-          if (w >= ranges[q].begin && w < ranges[q].end) {
-            sums[q] = fma(load(xw + q * tap_step), g, sums[q]);
+          if (w < ranges[q].begin || w >= ranges[q].end) continue;
+#pragma GCC unroll 8
+          for (int i = 0; i < rows; ++i) {
+            sums[i][q] = fma(load(x[i] + w * column_step + q * tap_step), g, sums[i][q]);
           }
         }
       }
     };
-    border(any.begin, common.begin);
-    border(max_of(any.begin, common.end), any.end);
+    one_by_one(any.begin, common.begin);
+    int64_t w = common.begin;
+    if constexpr (stride > 0) {
+      for (; w + together <= common.end; w += together) {
+        Vec<A> g[together];
+#pragma GCC unroll 8
+        for (int u = 0; u < together; ++u) g[u] = load(dz + (w + u) * z_pitch);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; ++i) {
+          const A* const xw = x[i] + w * column_step;
+#pragma GCC unroll 32
+          for (int c = 0; c < (together - 1) * stride + taps; ++c) {
+            const Vec<A> value = in_register(load(xw + c * x_pitch));
+#pragma GCC unroll 8
+            for (int u = 0; u < together; ++u) {
+              const int q = c - u * stride;
+              if (q >= 0 && q < taps) sums[i][q] = fma(value, g[u], sums[i][q]);
+            }
+          }
+        }
+      }
+    } else {
+      for (; w < common.end; ++w) {
+        const Vec<A> g = load(dz + w * z_pitch);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; ++i) {
+          const A* const xw = x[i] + w * column_step;
+#pragma GCC unroll 8
+          for (int q = 0; q < taps; ++q) sums[i][q] = fma(load(xw + q * tap_step), g, sums[i][q]);
+        }
+      }
+    }
+    one_by_one(w, any.end);
   }
-}
-
-// Adds the sums of `taps` taps to `partial`, which holds a vector per tap.
-template <int taps, class T>
-[[gnu::noinline]] void add_taps(const TapSums<T>& s, Compute<T>* partial, int64_t tap_pitch) {
-  using A = Compute<T>;
-  Vec<A> sums[taps] = {};
-  sum_taps<taps, T>(s, sums);
-  for (int q = 0; q < taps; ++q) {
-    store(partial + q * tap_pitch, load(partial + q * tap_pitch) + sums[q]);
+  for (int i = 0; i < rows; ++i) {
+    for (int q = 0; q < taps; ++q) {
+      A* const to = s.partial + i * s.row_pitch + q * s.tap_pitch;
+      store(to, load(to) + sums[i][q]);
+    }
   }
 }
 
 template <class T>
-void add_tap_row(TapSums<T> s, int64_t kernel_width, Compute<T>* partial, int64_t tap_pitch) {
+using TapSumsFunction = void (*)(const TapSums<T>&);
+
+// For `taps` taps in a row: the function for as many rows as fit the registers, and for one.
+template <class T>
+struct TapSumsChoice {
+  TapSumsFunction<T> many, one;
+  int rows;
+};
+
+template <int stride, class T>
+TapSumsChoice<T> choose_tap_sums(int64_t taps) {
+  static constexpr TapSumsChoice<T> choices[gradient_columns] = {
+      {add_taps<gradient_rows_for(1), 1, stride, T>, add_taps<1, 1, stride, T>,
+       gradient_rows_for(1)},
+      {add_taps<gradient_rows_for(2), 2, stride, T>, add_taps<1, 2, stride, T>,
+       gradient_rows_for(2)},
+      {add_taps<gradient_rows_for(3), 3, stride, T>, add_taps<1, 3, stride, T>,
+       gradient_rows_for(3)},
+      {add_taps<gradient_rows_for(4), 4, stride, T>, add_taps<1, 4, stride, T>,
+       gradient_rows_for(4)},
+      {add_taps<gradient_rows_for(5), 5, stride, T>, add_taps<1, 5, stride, T>,
+       gradient_rows_for(5)},
+      {add_taps<gradient_rows_for(6), 6, stride, T>, add_taps<1, 6, stride, T>,
+       gradient_rows_for(6)},
+      {add_taps<gradient_rows_for(7), 7, stride, T>, add_taps<1, 7, stride, T>,
+       gradient_rows_for(7)},
+      {add_taps<gradient_rows_for(8), 8, stride, T>, add_taps<1, 8, stride, T>,
+       gradient_rows_for(8)},
+  };
+  return choices[taps - 1];
+}
+
+template <class T>
+TapSumsChoice<T> choose_tap_sums(const Axis& columns, int64_t taps) {
+  if (columns.dilation == 1 && columns.stride == 1) return choose_tap_sums<1, T>(taps);
+  if (columns.dilation == 1 && columns.stride == 2) return choose_tap_sums<2, T>(taps);
+  return choose_tap_sums<0, T>(taps);
+}
+
+// Sums for all taps, over the output rows [begin, end) of one image.
+template <class T>
+void add_all_taps(const depthwise_params& p, TapSums<T> s, int64_t begin, int64_t end) {
   using A = Compute<T>;
-  using Function = void (*)(const TapSums<T>&, A*, int64_t);
-  static constexpr Function by_count[gradient_taps + 1] = {
-      nullptr,        add_taps<1, T>, add_taps<2, T>, add_taps<3, T>, add_taps<4, T>,
-      add_taps<5, T>, add_taps<6, T>, add_taps<7, T>, add_taps<8, T>};
-  for (s.tap = 0; s.tap < kernel_width;) {
-    const int64_t count = min_of(gradient_taps, kernel_width - s.tap);
-    by_count[count](s, partial + s.tap * tap_pitch, tap_pitch);
-    s.tap += count;
+  const Axis rows = row_axis(p);
+  A* const partial = s.partial;
+  const auto run = [&](TapSumsFunction<T> function, int64_t i, int64_t first, int64_t last) {
+    if (first >= last) return;
+    s.begin = first;
+    s.end = last;
+    s.x_row = first * rows.stride + i * rows.dilation - rows.pad;
+    s.partial = partial + i * s.row_pitch + s.tap * s.tap_pitch;
+    function(s);
+  };
+  for (s.tap = 0; s.tap < p.kernel_width;) {
+    const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
+    const TapSumsChoice<T> choice = choose_tap_sums<T>(s.columns, taps);
+    for (int64_t i = 0; i < p.kernel_height;) {
+      const int64_t count = i + choice.rows <= p.kernel_height ? choice.rows : 1;
+      // The rows of outputs that all these rows of taps meet, then what single ones meet besides.
+      const TapRange first = outputs_of_tap(rows, i);
+      const TapRange last = outputs_of_tap(rows, i + count - 1);
+      const int64_t from = max_of(begin, first.begin), to = max_of(from, min_of(end, last.end));
+      run(count == 1 ? choice.one : choice.many, i, from, to);
+      for (int64_t k = 0; count > 1 && k < count; ++k) {
+        const TapRange single = outputs_of_tap(rows, i + k);
+        run(choice.one, i + k, max_of(begin, single.begin), min_of(from, min_of(end, single.end)));
+        run(choice.one, i + k, max_of(to, max_of(begin, single.begin)), min_of(end, single.end));
+      }
+      i += count;
+    }
+    s.tap += taps;
   }
 }
 
@@ -114,21 +214,23 @@ void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int6
               int64_t begin, int64_t end, bool kernel_wanted, Compute<T>* partial, int64_t pitch) {
   using A = Compute<T>;
   const int64_t vectors = ceil_div(channels, lanes<A>);
-  const Axis rows = row_axis(p);
   const int64_t taps = p.kernel_height * p.kernel_width;
   for (int64_t v = 0; v < vectors; ++v) {
     // The last vector overlaps the one before it; its sums have a place of their own.
     const int64_t slot = v * lanes<A>;
     const int64_t channel = channels >= lanes<A> ? min_of(slot, channels - lanes<A>) : 0;
-    for (int64_t i = 0; kernel_wanted && i < p.kernel_height; ++i) {
-      const TapRange meets = outputs_of_tap(rows, i);
-      TapSums<T> s{&x, &dz, column_axis(p), 0, 0, rows.stride, 0, 0, channel};
-      s.begin = max_of(begin, meets.begin);
-      s.end = min_of(end, meets.end);
-      s.x_row_first = s.begin * rows.stride + i * rows.dilation - rows.pad;
-      if (s.begin < s.end) {
-        add_tap_row(s, p.kernel_width, partial + i * p.kernel_width * pitch + slot, pitch);
-      }
+    if (kernel_wanted) {
+      TapSums<T> s{};
+      s.x = &x;
+      s.dz = &dz;
+      s.columns = column_axis(p);
+      s.x_row_step = p.stride_height;
+      s.x_tap_step = p.dilation_height;
+      s.channel = channel;
+      s.partial = partial + slot;
+      s.tap_pitch = pitch;
+      s.row_pitch = p.kernel_width * pitch;
+      add_all_taps(p, s, begin, end);
     }
     Vec<A> sum = zero<A>();
     for (int64_t h = begin; h < end; ++h) {
@@ -175,12 +277,16 @@ bool channels_kernel_gradient(const Call& call) {
   const depthwise_params& p = *call.params;
   const int64_t outputs = p.channels * p.multiplier;
   const int64_t taps = p.kernel_height * p.kernel_width;
+  const bool evicting = p.x.column * static_cast<int64_t>(sizeof(T)) % tuning::evicting_bytes == 0;
   const bool direct_x =
+      taps < tuning::gradient_staged_taps && !evicting &&
       RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR);
   const bool direct_dz = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
 
-  const int64_t wanted = channel_block<A>(outputs, reach + 1, p.in_width, false);
+  // Channels are divided first: that costs nothing, where each further part has sums of its own.
+  const int64_t eighth = round_up(max_of(outputs / 8, 4 * lanes<A>), lanes<A>);
+  const int64_t wanted = min_of(eighth, channel_block<A>(outputs, reach + 1, p.in_width, false));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   // Slots of whole vectors for every block: see write_gradient().
   const int64_t pitch = round_up(outputs, lanes<A>) + channels.count * lanes<A>;
@@ -207,7 +313,8 @@ bool channels_kernel_gradient(const Call& call) {
     char* scratch = static_cast<char*>(thread_scratch(static_cast<size_t>(x_ring + z_ring + 64)));
     if (scratch == nullptr) return false;
 
-    A* const partial = partials + index * part_elements + round_up(co0, lanes<A>) + block * lanes<A>;
+    A* const partial =
+        partials + index * part_elements + round_up(co0, lanes<A>) + block * lanes<A>;
     for (int64_t tap = 0; tap <= taps; ++tap) {
       for (int64_t c = 0; c < block_outputs; c += lanes<A>) {
         store(partial + tap * pitch + c, zero<A>());

@@ -73,8 +73,8 @@ struct Sink {
         bias(t.finish->bias),
         low(broadcast(t.finish->clamp.low)),
         high(broadcast(t.finish->clamp.high)),
-        straight(t.finish->clamp.is_clamp && t.preactivation == nullptr &&
-                 t.channels >= lanes<A>) {}
+        straight(t.finish->clamp.is_clamp && t.preactivation == nullptr && t.channels >= lanes<A>) {
+  }
 
   template <int columns, int vectors>
   DW_INLINE void put(int64_t channel, const Vec<A> (&sums)[columns][vectors]) const {
@@ -142,9 +142,9 @@ DW_INLINE void dense_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t c
   sink.template put<columns, 1>(channel, sums);
 }
 
-// Adjacent taps, more of them than columns: each element of the source is loaded once per row of taps
-// and multiplied with the weight that each column has for it. The taps may reach beyond the source,
-// whose columns are [0, extent); `position` is that of the first column's first tap.
+// Adjacent taps, more of them than columns: each element of the source is loaded once per row of
+// taps and multiplied with the weight that each column has for it. The taps may reach beyond the
+// source, whose columns are [0, extent); `position` is that of the first column's first tap.
 template <int columns, class S>
 DW_INLINE void source_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t channel) {
   using A = Compute<S>;
@@ -269,8 +269,8 @@ TileChoice<S> choose_tile(const AxisPlan& columns) {
   return {any_tile<tile_columns, 1, S>, tile_columns};
 }
 
-// Whether rows go by source_tile: with many taps most of a tile's elements serve all of its columns,
-// and hardly any column is free of clipped taps.
+// Whether rows go by source_tile: with many taps most of a tile's elements serve all of its
+// columns, and hardly any column is free of clipped taps.
 inline bool by_source(const AxisPlan& plan) {
   return plan.taps >= tuning::source_tile_taps && plan.tap_step == 1 && plan.result_step == 1;
 }
@@ -295,8 +295,8 @@ void run_row(const AxisPlan& plan, const TileChoice<S>& choice, int64_t pitch, i
     tile.w_first = (plan.kernel_first + taps.begin * plan.kernel_step) * w_pitch;
     tile.tap_count = taps.end - taps.begin;
     tile.out = out + target * out_step;
-    tile.preactivation = preactivation != nullptr ? preactivation + target * preactivation_step
-                                                  : nullptr;
+    tile.preactivation =
+        preactivation != nullptr ? preactivation + target * preactivation_step : nullptr;
     function(tile);
   };
   const TapRange all{0, plan.taps};

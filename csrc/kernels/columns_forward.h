@@ -108,8 +108,8 @@ bool columns_forward(const Call& call) {
       }
       const PlaneFinish<A> finish{bias.data != nullptr ? bias.data[output] : A(0), clamp,
                                   p.activation, static_cast<A>(p.alpha)};
-      const PlaneTaps<A> taps{data, offsets.as<int64_t>(), weights, p.kernel_width, phases.pitch,
-                              out,  z,                    finish};
+      const PlaneTaps<A> taps{
+          data, offsets.as<int64_t>(), weights, p.kernel_width, phases.pitch, out, z, finish};
       if (all_finite(weights, phases.taps())) {
         convolve_plane(taps, rows, task.row, row_end, columns, clipped);
       } else if (!convolve_plane_exactly(taps, rows, task.row, row_end, all_columns, task.column,

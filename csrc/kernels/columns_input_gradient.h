@@ -41,9 +41,9 @@ bool columns_input_gradient(const Call& call) {
   if (!kernel.pack(static_cast<const T*>(call.kernel), p) || !plans.make_gradient(p)) return false;
 
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height / p.stride_height + 1;
-  PlaneBlock block = plane_block(
-      ceil_div(p.in_height, p.stride_height), ceil_div(p.in_width, p.stride_width),
-      p.multiplier * static_cast<int64_t>(sizeof(A)), reach, lanes<A>);
+  PlaneBlock block =
+      plane_block(ceil_div(p.in_height, p.stride_height), ceil_div(p.in_width, p.stride_width),
+                  p.multiplier * static_cast<int64_t>(sizeof(A)), reach, lanes<A>);
   block = spread(block, ceil_div(p.in_height, p.stride_height), p.batch * p.channels, call.threads);
   block.rows *= p.stride_height;
   block.columns *= p.stride_width;

@@ -97,7 +97,7 @@ class PlaneGradient {
         taps_(p_.kernel_height * p_.kernel_width),
         outputs_(p_.channels * p_.multiplier),
         row_blocks_(ceil_div(p_.out_height, phases_.block.rows)),
-        parts_(count_parts(p_.batch * row_blocks_, p_.channels,
+        parts_(count_parts(p_.batch * row_blocks_ * tuning::gradient_part_rows, p_.channels,
                            outputs_ * (taps_ + 1) * static_cast<int64_t>(sizeof(A)))) {}
 
   bool run() {
@@ -105,10 +105,9 @@ class PlaneGradient {
         !partials_.allocate(parts_ * outputs_ * (taps_ + 1) * static_cast<int64_t>(sizeof(A)))) {
       return false;
     }
-    return parallel(parts_ * p_.channels, call_.threads,
-                    [&](int64_t task) {
-                      return sum_part(task / p_.channels, task % p_.channels);
-                    }) &&
+    return parallel(
+               parts_ * p_.channels, call_.threads,
+               [&](int64_t task) { return sum_part(task / p_.channels, task % p_.channels); }) &&
            parallel(outputs_, call_.threads, [&](int64_t output) { return write(output); });
   }
 

@@ -39,7 +39,8 @@ struct TapRange {
 struct AxisPlan {
   int64_t count, taps, extent;
   int64_t position, result_step, tap_step;
-  int64_t kernel_first, kernel_step;  // tap q is the kernel's element kernel_first + q * kernel_step
+  int64_t kernel_first,
+      kernel_step;  // tap q is the kernel's element kernel_first + q * kernel_step
   int64_t target_first, target_step;  // result t goes to target_first + t * target_step
   int64_t full_begin, full_end;       // the results for which every tap meets the source
 
@@ -81,8 +82,7 @@ inline AxisPlan gradient_plan(const Axis& a, int64_t index) {
   plan.result_step = 1;
   plan.target_first = index;
   plan.target_step = a.stride;
-  plan.count =
-      plan.target_first < a.in ? ceil_div(a.in - plan.target_first, a.stride) : 0;
+  plan.count = plan.target_first < a.in ? ceil_div(a.in - plan.target_first, a.stride) : 0;
   int64_t gcd = a.stride;
   for (int64_t b = a.dilation; b != 0;) {
     const int64_t rest = gcd % b;

@@ -19,8 +19,8 @@ struct PackedKernel {
   bool pack(const T* from, const depthwise_params& p) {
     const depthwise_kernel_strides& s = p.kernel;
     const int64_t outputs = p.channels * p.multiplier;
-    const bool side_by_side = (p.multiplier == 1 || s.multiplier == 1) &&
-                              (p.channels == 1 || s.channel == p.multiplier);
+    const bool side_by_side =
+        (p.multiplier == 1 || s.multiplier == 1) && (p.channels == 1 || s.channel == p.multiplier);
     if constexpr (sizeof(T) == sizeof(A)) {
       if (side_by_side && outputs >= lanes<A>) {
         data = from;
@@ -31,7 +31,7 @@ struct PackedKernel {
     }
     column = round_up(outputs, lanes<A>);
     row = p.kernel_width * column;
-    if (!memory.allocate((p.kernel_height * row + lanes<A>) * static_cast<int64_t>(sizeof(A)))) {
+    if (!memory.allocate((p.kernel_height * row + lanes<A>)*static_cast<int64_t>(sizeof(A)))) {
       return false;
     }
     A* to = memory.as<A>();

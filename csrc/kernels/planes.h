@@ -44,8 +44,7 @@ template <class T>
                                     const ImageView<T>& plane, const ImageView<T>& saved,
                                     int activation, Compute<T> alpha, Compute<T>* line) {
   using A = Compute<T>;
-  const TapRange rows =
-      inside(window.row_first, window.row_step, window.rows, window.row_extent);
+  const TapRange rows = inside(window.row_first, window.row_step, window.rows, window.row_extent);
   const TapRange columns =
       inside(window.column_first, window.column_step, window.columns, window.column_extent);
   const int64_t count = columns.end - columns.begin;
@@ -59,7 +58,8 @@ template <class T>
     A* const values = to + columns.begin;
     fill_zero(to, columns.begin);
     convert_gradient(values, plane.data + h * plane.row + w * plane.column,
-                     window.column_step * plane.column, saved.data + h * saved.row + w * saved.column,
+                     window.column_step * plane.column,
+                     saved.data + h * saved.row + w * saved.column,
                      window.column_step * saved.column, count, activation, alpha, line);
     fill_zero(values + count, pitch - columns.end);
   }

@@ -65,8 +65,8 @@ DW_INLINE void repeat_each(A* to, const A* from, int64_t count, int64_t multipli
 }
 
 // The gradient of the output through the activation: `count` elements of dy times the activation's
-// derivative at `saved`, to the compute type. `to` and `line`, which is scratch, have room up to the
-// next full vector.
+// derivative at `saved`, to the compute type. `to` and `line`, which is scratch, have room up to
+// the next full vector.
 template <class T>
 DW_INLINE void convert_gradient(Compute<T>* to, const T* dy, int64_t dy_stride, const T* saved,
                                 int64_t saved_stride, int64_t count, int activation,

@@ -11,10 +11,10 @@ namespace {
 // itself, its elements gathered from between the others.
 template <class T>
 bool takes_channels(const depthwise_params& p) {
-  return p.layout == DEPTHWISE_CHANNELS_LAST &&
-         2 * p.channels * p.multiplier >= lanes<Compute<T>>;
+  return p.layout == DEPTHWISE_CHANNELS_LAST && 2 * p.channels * p.multiplier >= lanes<Compute<T>>;
 }
-// A dilation (or padding) out of all proportion to the image would make a staged plane mostly empty.
+// A dilation (or padding) out of all proportion to the image would make a staged plane mostly
+// empty.
 bool takes_columns(const depthwise_params& p) {
   const auto in_proportion = [](const Axis& a) {
     return (a.kernel - 1) * a.dilation <= 16 * (a.in + a.kernel);
@@ -23,15 +23,17 @@ bool takes_columns(const depthwise_params& p) {
 }
 bool takes_all(const depthwise_params&) { return true; }
 
-#define DW_FAMILY(family, T, dtype, code, accepts)                                                  \
-  {#family "_forward_" dtype, Direction::forward, code, accepts, family##_forward<T>},             \
-      {#family "_input_gradient_" dtype, Direction::input_gradient, code, accepts,                 \
-       family##_input_gradient<T>},                                                                \
-      {#family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,               \
-       family##_kernel_gradient<T>}
-#define DW_KERNELS(T, dtype, code)                                    \
-  DW_FAMILY(channels, T, dtype, code, takes_channels<T>),             \
-      DW_FAMILY(columns, T, dtype, code, takes_columns),              \
+#define DW_FAMILY(family, T, dtype, code, accepts)                                     \
+  {#family "_forward_" dtype, Direction::forward, code, accepts, family##_forward<T>}, \
+      {#family "_input_gradient_" dtype, Direction::input_gradient, code, accepts,     \
+       family##_input_gradient<T>},                                                    \
+  {                                                                                    \
+    #family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,      \
+        family##_kernel_gradient<T>                                                    \
+  }
+#define DW_KERNELS(T, dtype, code)                        \
+  DW_FAMILY(channels, T, dtype, code, takes_channels<T>), \
+      DW_FAMILY(columns, T, dtype, code, takes_columns),  \
       DW_FAMILY(channels, T, dtype "_any", code, takes_all)
 
 constexpr Kernel table[] = {

@@ -1,7 +1,7 @@
 // The table of kernels: what op.cc chooses from, what info() lists and what the tests run.
 //
-// A kernel's name is <family>_<direction>_<dtype>, with _any added for the one that takes what no other
-// does:
+// A kernel's name is <family>_<direction>_<dtype>, with _any added for the one that takes what no
+// other does:
 //   family     channels (vectors along channels) or columns (vectors along the columns of a plane)
 //   direction  forward, input_gradient or kernel_gradient (which gives the bias's gradient too)
 #ifndef DEPTHWISE_KERNELS_TABLE_H_

@@ -18,9 +18,9 @@ constexpr int64_t tasks_per_thread = 4;
 // (three quarters of a 32 KiB L1 cache).
 constexpr int64_t hot_rows_bytes = 24 * 1024;
 
-// Rows of channels are staged where each element is used at least so often. For 3x3 at stride 1 that
-// is 1.0 to 2.0 times as fast as reading in place (most where channels * width is a power of two), at
-// stride 2 (2.25 uses) 0.75 times.
+// Rows of channels are staged where each element is used at least so often. For 3x3 at stride 1
+// that is 1.0 to 2.0 times as fast as reading in place (most where channels * width is a power of
+// two), at stride 2 (2.25 uses) 0.75 times.
 constexpr int64_t staged_reuse = 4;
 
 // Bytes of staged data per thread, within every L2 cache in use today. 96 and 256 KiB were alike,
@@ -30,9 +30,18 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // Rows of at least so many adjacent taps go element by element of the source (channels_tile.h).
 constexpr int64_t source_tile_taps = 12;
 
+// The kernel's gradient stages the input for kernels of at least so many taps: 1.4 times as fast
+// for 27x27, but 0.8 times for 3x3 to 7x7.
+constexpr int64_t gradient_staged_taps = 144;
+
+// Columns so many bytes apart (or a multiple) fall into a few sets of the first-level cache, and
+// evict each other before they are used again.
+constexpr int64_t evicting_bytes = 1024;
+
 // Kernel gradients are summed in this many parts at most, whatever the number of threads: the
 // partition fixes the bits.
 constexpr int64_t gradient_parts = 32;
+constexpr int64_t gradient_part_rows = 4;  // a part has so many rows of outputs at least
 constexpr int64_t gradient_parts_bytes = 16 * 1024 * 1024;  // memory for their partial sums
 
 }  // namespace depthwise::tuning

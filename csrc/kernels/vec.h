@@ -189,7 +189,7 @@ DW_INLINE Vec<float> load(const Half* p) {
 
 DW_INLINE void store(Half* p, Vec<float> v) {
 #if defined(__AVX512F__)
-  const __m256i h = 
+  const __m256i h =
       _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), h);
 #elif defined(__F16C__)
@@ -205,8 +205,7 @@ DW_INLINE void store(Half* p, Vec<float> v) {
   // Subnormal results: adding 0.5, whose last bit is worth 2^-24, lets the addition round.
   const VecU32 tiny =
       bit_cast<VecU32>(bit_cast<Vec<float>>(magnitude) + broadcast(0.5f)) - 0x3f000000;
-  const VecU32 nan_or_inf =
-      magnitude > 0x7f800000 ? (VecU32{} + 0x7e00) : (VecU32{} + 0x7c00);
+  const VecU32 nan_or_inf = magnitude > 0x7f800000 ? (VecU32{} + 0x7e00) : (VecU32{} + 0x7c00);
   VecU32 h = magnitude < 0x38800000 ? tiny : normal;
   h = magnitude >= 0x47800000 ? nan_or_inf : h;
   store_u16(p, h | ((u >> 16) & 0x8000));
@@ -295,7 +294,8 @@ DW_INLINE V even_elements(V a, V b) {
   } else if constexpr (n == 8) {
     return __builtin_shuffle(a, b, Index{0, 2, 4, 6, 8, 10, 12, 14});
   } else {
-    return __builtin_shuffle(a, b, Index{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
+    return __builtin_shuffle(a, b,
+                             Index{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
   }
 #endif
 }

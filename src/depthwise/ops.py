@@ -197,7 +197,7 @@ def _array(name: str, value: npt.ArrayLike) -> Array:
 
 def _bias(bias: npt.ArrayLike | None) -> Array | None:
     """The bias as a contiguous array; it is too small for a copy to matter."""
-    return None if bias is None else np.ascontiguousarray(_array("bias", bias))
+    return None if bias is None else np.asarray(_array("bias", bias), order="C")
 
 
 def _bits(array: Array | None) -> Array | None:

@@ -12,6 +12,7 @@ kernels of shape (kernel height, kernel width, channels, depth multiplier), and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -30,6 +31,9 @@ PartialShape: TypeAlias = tuple[int | None, int | None, int | None, int | None] 
 
 DTYPES: Final[Mapping[str, int]] = MappingProxyType({"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2})
 """The supported dtypes by name, with their bytes per element."""
+
+# A float64 array of so many elements has 2**63 - 1 bytes, as many as an address can tell apart.
+_MOST_ELEMENTS: Final = (2**63 - 1) // 8
 
 _DIMENSIONS: Final[Mapping[DataFormat, tuple[str, ...]]] = MappingProxyType(
     {
@@ -225,7 +229,13 @@ class Spec:
                     f"bias: expected shape ({output_channels},), one number per output channel, "
                     f"for kernel of shape {kernel}, got shape {bias}"
                 )
-        return cast(Shape, self._output_shape("x", x))
+        output = cast(Shape, self._output_shape("x", x))
+        if math.prod(output) > _MOST_ELEMENTS:
+            raise ValueError(
+                f"padding: expected an output of at most {_MOST_ELEMENTS} elements, got {self.padding!r}, "
+                f"which makes it of shape {output} for x of shape {x}"
+            )
+        return output
 
     @staticmethod
     def check_out(out_shape: Sequence[int], expected: Sequence[int]) -> None:
