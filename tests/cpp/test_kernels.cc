@@ -1,0 +1,342 @@
+// Every kernel of every instruction set against a loop in double precision (cases.h): at the edges
+// of the vectors, tiles and blocks that the kernels cut their work into, and at random.
+//
+//   test_kernels [--cases=N] [--first=N] [--seed=N] [NAME...]
+//
+// runs the tests whose names contain one of NAME, the random ones with N cases per dtype and
+// layout, counted from --first. The environment variable DEPTHWISE_TEST_CASES is another way to say
+// --cases. A failure prints the case; random cases print how to run them again.
+#include <cinttypes>
+#include <cstdlib>
+
+#include "cases.h"
+
+using namespace depthwise;
+using namespace depthwise::test;
+
+namespace {
+
+int64_t random_cases = 120;
+int64_t first_case = 0;
+uint64_t seed = 20;
+
+constexpr int layouts[] = {DEPTHWISE_CHANNELS_LAST, DEPTHWISE_CHANNELS_FIRST};
+
+// Checks the cases of a table. What the table leaves open goes round with the position in it, so
+// that the same cases are run each time.
+class Table {
+ public:
+  explicit Table(uint64_t first_seed) : seed_(first_seed) {}
+
+  void check(Case c) {
+    c.seed = ++seed_;
+    c.strided = seed_ % 3 == 0;
+    c.bias = seed_ % 4 != 0;
+    if (!activation_is_fixed_) {
+      // Half of them one where sums of small integers come out exactly.
+      c.p.activation = static_cast<int32_t>(seed_ % 2 ? seed_ / 2 % 4 : seed_ / 2 % 13);
+    }
+    c.exact = is_exact(c.p.activation) && seed_ % 5 != 0;
+    c.p.alpha = c.exact ? 0.25 : 0.7;
+    if (failures_ < 5 && !check_case(c)) ++failures_;
+  }
+  void keep_activations() { activation_is_fixed_ = true; }
+
+ private:
+  uint64_t seed_;
+  int failures_ = 0;
+  bool activation_is_fixed_ = false;
+};
+
+void set_steps(depthwise_params& p, int64_t stride, int64_t dilation) {
+  p.stride_height = p.stride_width = stride;
+  p.dilation_height = p.dilation_width = dilation;
+}
+
+// Numbers of channels below, at and above multiples of every vector length (2 to 16).
+constexpr int64_t channel_edges[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  15, 16,
+                                     17, 23, 31, 32, 33, 47, 63, 64, 65, 79};
+
+}  // namespace
+
+TEST(instruction_sets_are_those_of_the_cpu) {
+  for (const char* name : {"baseline", "avx2", "avx512", "neon"}) {
+    std::printf("%-8s %s\n", name,
+                depthwise_isa_supported(name)  ? "is tested"
+                : depthwise_isa_compiled(name) ? "is not tested: this CPU does not have it"
+                                               : "is not compiled for this architecture");
+    if (!depthwise_isa_supported(name)) continue;
+    CHECK(depthwise_set_isa(name) == 1);
+    CHECK_EQ(std::string(depthwise_isa()), name);
+    CHECK(depthwise_kernel_name(0) != nullptr);
+  }
+  CHECK(!supported_isas().empty());
+}
+
+TEST(channels_around_the_vector_length) {
+  Table table(1000);
+  for (const int dtype : dtypes) {
+    for (const int layout : layouts) {
+      for (const int64_t channels : channel_edges) {
+        for (const int64_t stride : {1, 2}) {
+          const int64_t kernel = stride == 1 ? 3 : 5;
+          Case c = make_case(dtype, layout, channels, 4, 11, kernel, kernel);
+          set_steps(c.p, stride, 1);
+          pad_by_half(c.p);
+          table.check(c);
+        }
+      }
+    }
+  }
+}
+
+TEST(widths_around_the_tile) {
+  Table table(10000);
+  for (const int dtype : dtypes) {
+    for (const int layout : layouts) {
+      for (const int64_t kernel : {1, 2, 3, 4, 5, 7}) {
+        for (const int64_t stride : {1, 2}) {
+          for (int64_t width = 1; width <= 24; ++width) {
+            Case c = make_case(dtype, layout, 9, 3, 1, 2, kernel);
+            set_steps(c.p, stride, 1);
+            c.p.in_width = (width - 1) * stride + 1 + (stride == 2 ? width % 2 : 0);
+            pad_by_half(c.p);
+            table.check(c);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(kernel_sizes_strides_and_dilations) {
+  Table table(20000);
+  int turn = 0;
+  for (const int layout : layouts) {
+    for (const int64_t kernel : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 27}) {
+      for (const int64_t stride : {1, 2, 3}) {
+        for (const int64_t dilation : {1, 2, 3}) {
+          for (const int shape : {0, 1, 2}) {  // square, one row, one column
+            const int dtype = dtypes[turn++ % 4];
+            const int64_t channels = turn % 3 ? 10 : 19;
+            Case c = make_case(dtype, layout, channels, 9, 14, shape == 1 ? 1 : kernel,
+                               shape == 2 ? 1 : kernel);
+            set_steps(c.p, stride, dilation);
+            pad_by_half(c.p);
+            table.check(c);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(unequal_strides_and_dilations) {
+  Table table(30000);
+  int turn = 0;
+  for (const int layout : layouts) {
+    for (int64_t code = 0; code < 256; ++code) {
+      Case c = make_case(dtypes[turn++ % 4], layout, 11, 13, 12, 3, 4);
+      c.p.stride_height = code % 4 + 1;
+      c.p.stride_width = code / 4 % 4 + 1;
+      c.p.dilation_height = code / 16 % 4 + 1;
+      c.p.dilation_width = code / 64 + 1;
+      pad_by_half(c.p);
+      table.check(c);
+    }
+  }
+}
+
+TEST(multipliers) {
+  Table table(40000);
+  for (const int dtype : dtypes) {
+    for (const int layout : layouts) {
+      for (int64_t multiplier = 1; multiplier <= 5; ++multiplier) {
+        for (const int64_t channels : {1, 2, 3, 4, 5, 7, 8, 9, 17, 33}) {
+          Case c = make_case(dtype, layout, channels, 5, 7, 3, 3);
+          c.p.multiplier = multiplier;
+          set_steps(c.p, 1 + channels % 2, 1);
+          pad_by_half(c.p);
+          table.check(c);
+        }
+      }
+      for (const int64_t multiplier : {16, 37}) {
+        Case c = make_case(dtype, layout, 3, 4, 5, 3, 2);
+        c.p.multiplier = multiplier;
+        pad_by_half(c.p);
+        table.check(c);
+      }
+    }
+  }
+}
+
+TEST(activations) {
+  Table table(50000);
+  table.keep_activations();
+  for (int32_t activation = 0; activation < DEPTHWISE_ACTIVATION_COUNT; ++activation) {
+    for (const int dtype : dtypes) {
+      for (const int layout : layouts) {
+        for (const int64_t channels : {1, 7, 20}) {
+          Case c = make_case(dtype, layout, channels, 4, 10, 3, 3);
+          c.p.activation = activation;
+          pad_by_half(c.p);
+          table.check(c);
+        }
+      }
+    }
+  }
+}
+
+TEST(padding_of_every_amount) {
+  Table table(60000);
+  int turn = 0;
+  for (const int layout : layouts) {
+    // From none to more than the kernel reaches: then there are outputs that no tap contributes to.
+    for (const int64_t before : {0, 1, 2, 4, 9}) {
+      for (const int64_t after : {0, 1, 3, 8}) {
+        for (const int64_t stride : {1, 2}) {
+          for (const int64_t dilation : {1, 2}) {
+            Case c = make_case(dtypes[turn++ % 4], layout, 9, 5, 6, 3, 3);
+            set_steps(c.p, stride, dilation);
+            set_padding(c.p, before, after, after, before);
+            if (c.p.out_height > 0 && c.p.out_width > 0) table.check(c);
+            // An image smaller than the kernel.
+            c.p.in_height = 1;
+            c.p.in_width = 2;
+            set_padding(c.p, before + 2, after + 2, after + 2, before + 2);
+            table.check(c);
+          }
+        }
+      }
+    }
+  }
+  // Rows and columns after the last window, that nothing reads.
+  for (const int layout : layouts) {
+    for (const int dtype : dtypes) {
+      Case c = make_case(dtype, layout, 9, 12, 13, 3, 3);
+      set_steps(c.p, 2, 1);
+      c.p.pad_top = c.p.pad_left = 1;
+      c.p.out_height = 2;
+      c.p.out_width = 3;
+      table.check(c);
+    }
+  }
+}
+
+// Sizes at which the work is cut: channels and rows into blocks that fit a cache, sums of the
+// kernel's gradient into parts (csrc/kernels/tuning.h).
+TEST(work_cut_into_blocks) {
+  struct Size {
+    int64_t batch, height, width, channels, multiplier, kernel_height, kernel_width, stride;
+  };
+  constexpr Size sizes[] = {
+      {1, 3, 150, 83, 1, 3, 3, 1},  {2, 4, 170, 45, 2, 3, 3, 2},   {1, 2, 90, 300, 1, 3, 1, 1},
+      {1, 70, 40, 11, 1, 3, 3, 1},  {9, 9, 5, 20, 1, 3, 3, 1},     {40, 2, 3, 5, 1, 2, 2, 1},
+      {1, 150, 150, 1, 1, 3, 3, 1}, {1, 1, 9000, 4, 1, 1, 3, 1},   {1, 2, 90000, 1, 1, 3, 1, 1},
+      {1, 2, 45000, 1, 2, 3, 2, 2}, {1, 3, 10000, 1, 1, 27, 1, 1}, {1, 400, 3, 3, 1, 27, 2, 1},
+      {1, 1, 1, 5000, 1, 1, 1, 1},  {1, 2, 2, 1100, 3, 2, 2, 1},   {1, 14, 14, 40, 1, 27, 27, 1},
+      {1, 60, 61, 3, 4, 5, 5, 3},
+  };
+  Table table(70000);
+  int turn = 0;
+  for (const Size& s : sizes) {
+    for (const int layout : layouts) {
+      for (int i = 0; i < 2; ++i) {
+        Case c = make_case(dtypes[(turn++ + i) % 4], layout, s.channels, s.height, s.width,
+                           s.kernel_height, s.kernel_width);
+        c.p.batch = s.batch;
+        c.p.multiplier = s.multiplier;
+        set_steps(c.p, s.stride, 1);
+        pad_by_half(c.p);
+        table.check(c);
+      }
+    }
+  }
+}
+
+namespace {
+
+Case random_case(uint64_t case_seed, int dtype, int layout) {
+  Random random(case_seed);
+  const int64_t most = random.chance(6) ? 600'000 : 60'000;
+  for (;;) {
+    const int64_t kernel_height = random.pick({1, 1, 2, 3, 3, 3, 4, 5, 5, 6, 7, 8, 9, 13, 27});
+    const int64_t kernel_width =
+        random.chance(2) ? kernel_height : random.pick({1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 27});
+    const int64_t channels =
+        random.chance(2) ? random.between(1, 20) : channel_edges[random.between(0, 20)];
+    Case c = make_case(dtype, layout, channels, random.between(1, 24),
+                       random.chance(5) ? random.between(1, 120) : random.between(1, 30),
+                       kernel_height, kernel_width);
+    depthwise_params& p = c.p;
+    p.batch = random.pick({1, 1, 1, 2, 3, 5});
+    p.multiplier = random.pick({1, 1, 1, 1, 2, 3, 4, 5});
+    p.stride_height = random.pick({1, 1, 1, 2, 2, 3, 4, 7});
+    p.stride_width = random.chance(2) ? p.stride_height : random.pick({1, 2, 3, 4, 5});
+    p.dilation_height = random.pick({1, 1, 1, 1, 2, 3, 4, 6});
+    p.dilation_width = random.chance(2) ? p.dilation_height : random.pick({1, 2, 3, 5});
+    if (random.chance(3)) {
+      pad_by_half(p);
+    } else {
+      const int64_t rows = (p.kernel_height - 1) * p.dilation_height + 2;
+      const int64_t columns = (p.kernel_width - 1) * p.dilation_width + 2;
+      const auto amount = [&](int64_t reach) {
+        return random.chance(3) ? 0 : random.between(0, reach);
+      };
+      const int64_t top = amount(rows), bottom = amount(rows), left = amount(columns);
+      set_padding(p, top, bottom, left, amount(columns));
+    }
+    if (multiply_adds(p) == 0 || multiply_adds(p) > most) continue;
+    p.activation = random.chance(2) ? static_cast<int32_t>(random.between(0, 3))
+                                    : static_cast<int32_t>(random.between(0, 12));
+    c.exact = is_exact(p.activation) && random.chance(2);
+    p.alpha = c.exact ? 0.25 : random.real(0, 2);
+    c.bias = !random.chance(4);
+    c.strided = random.chance(2);
+    c.seed = random.bits();
+    return c;
+  }
+}
+
+void check_random(int dtype) {
+  int failures = 0;
+  for (int64_t i = first_case; i < first_case + random_cases && failures < 5; ++i) {
+    for (const int layout : layouts) {
+      const uint64_t number = static_cast<uint64_t>((i * 2 + layout) * 4 + dtype);
+      if (check_case(random_case(seed + number * 0x9e3779b97f4a7c15, dtype, layout))) continue;
+      ++failures;
+      std::printf("again with: test_kernels --seed=%" PRIu64 " --first=%" PRId64
+                  " --cases=1 random_cases_in_%s\n",
+                  seed, i, dtype_name(dtype));
+    }
+  }
+}
+
+}  // namespace
+
+TEST(random_cases_in_float32) { check_random(DEPTHWISE_FLOAT32); }
+TEST(random_cases_in_float64) { check_random(DEPTHWISE_FLOAT64); }
+TEST(random_cases_in_float16) { check_random(DEPTHWISE_FLOAT16); }
+TEST(random_cases_in_bfloat16) { check_random(DEPTHWISE_BFLOAT16); }
+
+int main(int argc, char** argv) {
+  if (const char* const cases = std::getenv("DEPTHWISE_TEST_CASES"))
+    random_cases = std::atoll(cases);
+  print_case_on_crash();
+  int names = 1;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument.rfind("--cases=", 0) == 0) {
+      random_cases = std::atoll(argv[i] + 8);
+    } else if (argument.rfind("--first=", 0) == 0) {
+      first_case = std::atoll(argv[i] + 8);
+    } else if (argument.rfind("--seed=", 0) == 0) {
+      seed = std::strtoull(argv[i] + 7, nullptr, 10);
+    } else {
+      argv[names++] = argv[i];
+    }
+  }
+  std::printf("%" PRId64 " random cases per dtype and layout, from %" PRId64 ", seed %" PRIu64 "\n",
+              random_cases, first_case, seed);
+  return check::run_tests(names, argv);
+}
