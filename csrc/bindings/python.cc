@@ -163,6 +163,8 @@ std::vector<std::string> kernel_names() {
 
 NB_MODULE(_native, m) {
   m.doc() = "The compiled op. Use it through depthwise.ops; this module checks nothing.";
+  // Plans live in a cache that the interpreter may drop only after this module.
+  nb::set_leak_warnings(false);
   nb::module_::import_("atexit").attr("register")(nb::cpp_function([] {
     ending_thread = pthread_self();
     ending = true;

@@ -63,6 +63,9 @@ bool columns_input_gradient(const Call& call) {
   const int64_t pitch = max_of(window_columns, ceil_div(block.columns, p.stride_width) + 1);
   const int64_t plane_elements = window_rows * pitch;
   const int64_t result_rows = max_of(window_rows, ceil_div(block.rows, p.stride_height) + 1);
+  const int64_t result_elements = round_up(result_rows * pitch, lanes<A>) + 2 * lanes<A>;
+  // At stride 2 both classes of columns are made before either is written: whole vectors then.
+  const bool interleave = plans.column_classes == 2 && p.dx.column == 1;
   const int64_t most_taps = p.multiplier * p.kernel_height * p.kernel_width;
 
   return parallel(tasks.count, call.threads, [&](int64_t index) {
@@ -70,12 +73,12 @@ bool columns_input_gradient(const Call& call) {
     ScratchLayout scratch;
     const int64_t data_at = scratch.add<A>(p.multiplier * plane_elements + 2 * lanes<A>);
     const int64_t line_at = scratch.add<A>(pitch + lanes<A>);
-    const int64_t out_at = scratch.add<A>(result_rows * pitch + 2 * lanes<A>);
+    const int64_t out_at = scratch.add<A>((interleave ? 2 : 1) * result_elements);
     const int64_t offsets_at = scratch.add<int64_t>(most_taps);
     const int64_t weights_at = scratch.add<A>(most_taps);
     if (!scratch.allocate()) return false;
     A* const data = scratch.at<A>(data_at);
-    A* const out = scratch.at<A>(out_at);
+    A* out = scratch.at<A>(out_at);
     int64_t* const offsets = scratch.at<int64_t>(offsets_at);
     A* const weights = scratch.at<A>(weights_at);
 
@@ -101,6 +104,7 @@ bool columns_input_gradient(const Call& call) {
       const AxisPlan& rows = plans.rows[a];
       const TapRange t = results_between(rows, task.row, h1);
       if (t.begin == t.end) continue;
+      out = scratch.at<A>(out_at);
       for (int64_t b = 0; b < plans.column_classes; ++b) {
         const AxisPlan& columns = plans.columns[b];
         const TapRange u = results_between(columns, task.column, w1);
@@ -120,12 +124,19 @@ bool columns_input_gradient(const Call& call) {
           }
         }
         const int64_t width = u.end - u.begin;
-        const PlaneTaps<A> taps{data,  offsets, weights, p.multiplier * columns.taps,
-                                pitch, out,     nullptr, finish};
+        const int dense = p.multiplier == 1 && rows.tap_step == 1 && columns.tap_step == 1
+                              ? dense_size(rows.taps, columns.taps)
+                              : 0;
+        const PlaneTaps<A> taps{data,    offsets, weights, p.multiplier * columns.taps, pitch, out,
+                                nullptr, finish,  dense};
         if (all_finite(weights, n)) {
           convolve_plane(taps, rows, t.begin, t.end, width, clip_rows(rows, t.begin, t.end));
         } else if (!convolve_plane_exactly(taps, rows, t.begin, t.end, columns, u.begin, u.end)) {
           return false;
+        }
+        if (interleave) {
+          out += result_elements;
+          continue;
         }
         for (int64_t row = t.begin; row < t.end; ++row) {
           const int64_t h = rows.target_first + row * rows.target_step;
@@ -133,6 +144,12 @@ bool columns_input_gradient(const Call& call) {
           convert_back(dx.data + h * dx.row + w * dx.column, columns.target_step * dx.column,
                        out + (row - t.begin) * pitch, width);
         }
+      }
+      for (int64_t row = t.begin; interleave && row < t.end; ++row) {
+        const A* const even = scratch.at<A>(out_at) + (row - t.begin) * pitch;
+        const int64_t h = rows.target_first + row * rows.target_step;
+        convert_back_interleaved(dx.data + h * dx.row + task.column, even, even + result_elements,
+                                 w1 - task.column);
       }
     }
     return true;

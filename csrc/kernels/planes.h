@@ -86,19 +86,13 @@ struct PlaneTaps {
   A* out;
   A* preactivation;  // null unless asked for
   PlaneFinish<A> finish;
+  int dense;  // k for k x k adjacent taps with neighbouring results' rows a pitch apart, else 0
 };
 
-// `vectors` vectors of results, `step` elements apart, from element `p` on.
+// What a tile's sums become: `vectors` vectors, `step` elements apart, from element `p` on.
 template <int vectors, class A>
-DW_INLINE void plane_tile(const PlaneTaps<A>& s, TapRange taps, int64_t p, int64_t step) {
-  Vec<A> sums[vectors] = {};
-  const A* const data = s.data + p;
-  for (int64_t q = taps.begin; q < taps.end; ++q) {
-    const A* const x = data + s.offsets[q];
-    const Vec<A> weight = broadcast(s.weights[q]);
-#pragma GCC unroll 16
-    for (int t = 0; t < vectors; ++t) sums[t] = fma(load(x + t * step), weight, sums[t]);
-  }
+DW_INLINE void finish_plane_tile(const PlaneTaps<A>& s, const Vec<A> (&sums)[vectors], int64_t p,
+                                 int64_t step) {
   const PlaneFinish<A>& f = s.finish;
   const Vec<A> bias = broadcast(f.bias);
   const Vec<A> low = broadcast(f.clamp.low), high = broadcast(f.clamp.high);
@@ -109,6 +103,66 @@ DW_INLINE void plane_tile(const PlaneTaps<A>& s, TapRange taps, int64_t p, int64
     store(s.out + p + t * step,
           f.clamp.is_clamp ? clamp(z, low, high) : activate<A>(f.activation, f.alpha, z));
   }
+}
+
+// Any taps.
+template <int vectors, class A>
+DW_INLINE void plane_tile(const PlaneTaps<A>& s, TapRange taps, int64_t p, int64_t step) {
+  Vec<A> sums[vectors] = {};
+  const A* const data = s.data + p;
+  for (int64_t q = taps.begin; q < taps.end; ++q) {
+    const A* const x = data + s.offsets[q];
+    const Vec<A> weight = broadcast(s.weights[q]);
+#pragma GCC unroll 16
+    for (int t = 0; t < vectors; ++t) sums[t] = fma(load(x + t * step), weight, sums[t]);
+  }
+  finish_plane_tile<vectors>(s, sums, p, step);
+}
+
+// size x size adjacent taps, one vector of `rows` neighbouring rows: each shifted row is loaded
+// once and feeds every row of results that it belongs to. Shifted loads cross cache lines, so that
+// they and not the multiply-adds are what a tile waits for.
+template <int size, int rows, class A>
+[[gnu::noinline]] void dense_plane_tile(const PlaneTaps<A>& given, int64_t p) {
+  const PlaneTaps<A> s = given;
+  Vec<A> sums[rows] = {};
+  const A* x = s.data + s.offsets[0] + p;
+  const A* const w = s.weights;
+#pragma GCC unroll 16
+  for (int r = 0; r < rows + size - 1; ++r, x += s.pitch) {
+#pragma GCC unroll 8
+    for (int j = 0; j < size; ++j) {
+      const Vec<A> value = in_register(load(x + j));
+#pragma GCC unroll 16
+      for (int t = 0; t < rows; ++t) {
+        const int i = r - t;
+        if (i >= 0 && i < size) sums[t] = fma(value, broadcast(w[i * size + j]), sums[t]);
+      }
+    }
+  }
+  finish_plane_tile<rows>(s, sums, p, s.pitch);
+}
+
+// Rows [begin, end), in columns of whole vectors of which the last one overlaps the one before it.
+template <int size, class A>
+void dense_plane_rows(const PlaneTaps<A>& s, int64_t begin, int64_t end, int64_t columns) {
+  const int64_t last = max_of(0, columns - lanes<A>);
+  for (int64_t v = 0; v < columns; v += lanes<A>) {
+    int64_t p = begin * s.pitch + min_of(v, last);
+    int64_t left = end - begin;
+    for (; left >= 8; left -= 8, p += 8 * s.pitch) dense_plane_tile<size, 8>(s, p);
+    if (left >= 4) {
+      dense_plane_tile<size, 4>(s, p);
+      p += 4 * s.pitch;
+      left -= 4;
+    }
+    for (; left > 0; --left, p += s.pitch) dense_plane_tile<size, 1>(s, p);
+  }
+}
+
+// The size of a dense kernel that has a tile of its own, else 0.
+inline int dense_size(int64_t rows, int64_t columns) {
+  return rows == columns && (rows == 3 || rows == 5 || rows == 7) ? static_cast<int>(rows) : 0;
 }
 
 // `count` vectors, `step` apart.
@@ -140,6 +194,17 @@ template <class A>
 void plane_rows(const PlaneTaps<A>& s, TapRange tap_rows, int64_t begin, int64_t end,
                 int64_t columns) {
   const TapRange taps{tap_rows.begin * s.per_row, tap_rows.end * s.per_row};
+  const bool whole_vectors = columns >= lanes<A> || by_rows<A>(columns, s.pitch);
+  if (whole_vectors && s.dense > 0 && tap_rows.end - tap_rows.begin == s.dense) {
+    switch (s.dense) {
+      case 3:
+        return dense_plane_rows<3>(s, begin, end, columns);
+      case 5:
+        return dense_plane_rows<5>(s, begin, end, columns);
+      default:
+        return dense_plane_rows<7>(s, begin, end, columns);
+    }
+  }
   if (by_rows<A>(columns, s.pitch)) {
     for (int64_t v = 0; v < columns; v += lanes<A>) {
       plane_run(s, taps, begin * s.pitch + v, end - begin, s.pitch);

@@ -23,10 +23,16 @@ DW_INLINE void convert_span(Compute<T>* to, const T* from, int64_t stride, int64
   }
   int64_t i = 0;
   if (stride == 2) {
-    // The last of the two loads ends on the element after the last one wanted: stop one earlier.
-    for (; i + n < count; i += n) {
-      store(to + i, even_elements(load(from + 2 * i), load(from + 2 * i + n)));
+    for (; i < count; i += n) {
+      const int64_t left = 2 * (count - i) - 1;  // up to the last one wanted, and no further
+      const T* const p = from + 2 * i;
+      const Vec<A> a = left >= n ? load(p) : load_part(p, left);
+      const Vec<A> b = left >= 2 * n ? load(p + n)
+                       : left > n    ? load_part(p + n, left - n)
+                                     : zero<A>();
+      store(to + i, even_elements(a, b));
     }
+    return;
   }
   for (; i < count; i += n) {
     const int64_t part = min_of(n, count - i);
@@ -52,6 +58,25 @@ DW_INLINE void convert_back(T* to, int64_t stride, const Compute<T>* from, int64
     T values[n];
     store(values, load(from + i));
     for (int64_t l = 0; l < part; ++l) to[(i + l) * stride] = values[l];
+  }
+}
+
+// Two rows of results into one: `even` at to[0], to[2], ... and `odd` between them.
+template <class T>
+DW_INLINE void convert_back_interleaved(T* to, const Compute<T>* even, const Compute<T>* odd,
+                                        int64_t count) {
+  using A = Compute<T>;
+  constexpr int n = lanes<A>;
+  for (int64_t i = 0; i < count; i += 2 * n) {
+    const Vec<A> a = load(even + i / 2), b = load(odd + i / 2);
+    const int64_t left = count - i;
+    if (left >= 2 * n) {
+      store(to + i, interleaved_low(a, b));
+      store(to + i + n, interleaved_high(a, b));
+    } else {
+      store_part(to + i, interleaved_low(a, b), min_of(n, left));
+      if (left > n) store_part(to + i + n, interleaved_high(a, b), left - n);
+    }
   }
 }
 

@@ -271,32 +271,69 @@ DW_INLINE void store_part(float* p, Vec<float> v, int64_t count) {
 }
 #endif
 
-// Every other element of two adjacent vectors: those at even places.
-template <class V>
-DW_INLINE V even_elements(V a, V b) {
-  constexpr int n = sizeof(V) / sizeof(a[0]);
+// Shuffles of two vectors by a constant pattern of element numbers, those of the second vector
+// counted on from those of the first.
 #if defined(__clang__)
-  if constexpr (n == 2) {
-    return __builtin_shufflevector(a, b, 0, 2);
-  } else if constexpr (n == 4) {
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6);
-  } else if constexpr (n == 8) {
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
-  } else {
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  }
+#define DW_SHUFFLE(A, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-  using Index = Mask<__typeof__(a[0] + a[0])>;
-  if constexpr (n == 2) {
-    return __builtin_shuffle(a, b, Index{0, 2});
-  } else if constexpr (n == 4) {
-    return __builtin_shuffle(a, b, Index{0, 2, 4, 6});
-  } else if constexpr (n == 8) {
-    return __builtin_shuffle(a, b, Index{0, 2, 4, 6, 8, 10, 12, 14});
-  } else {
-    return __builtin_shuffle(a, b,
-                             Index{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
-  }
+#define DW_SHUFFLE(A, a, b, ...) __builtin_shuffle(a, b, Mask<A>{__VA_ARGS__})
+#endif
+
+// Of two adjacent vectors, the elements at even places.
+DW_INLINE Vec<float> even_elements(Vec<float> a, Vec<float> b) {
+#if DW_VECTOR_BYTES == 64
+  return DW_SHUFFLE(float, a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#elif DW_VECTOR_BYTES == 32
+  return DW_SHUFFLE(float, a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+#else
+  return DW_SHUFFLE(float, a, b, 0, 2, 4, 6);
+#endif
+}
+DW_INLINE Vec<double> even_elements(Vec<double> a, Vec<double> b) {
+#if DW_VECTOR_BYTES == 64
+  return DW_SHUFFLE(double, a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+#elif DW_VECTOR_BYTES == 32
+  return DW_SHUFFLE(double, a, b, 0, 2, 4, 6);
+#else
+  return DW_SHUFFLE(double, a, b, 0, 2);
+#endif
+}
+
+// The first, and the second, vector of a[0], b[0], a[1], b[1], ...
+DW_INLINE Vec<float> interleaved_low(Vec<float> a, Vec<float> b) {
+#if DW_VECTOR_BYTES == 64
+  return DW_SHUFFLE(float, a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#elif DW_VECTOR_BYTES == 32
+  return DW_SHUFFLE(float, a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#else
+  return DW_SHUFFLE(float, a, b, 0, 4, 1, 5);
+#endif
+}
+DW_INLINE Vec<float> interleaved_high(Vec<float> a, Vec<float> b) {
+#if DW_VECTOR_BYTES == 64
+  return DW_SHUFFLE(float, a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif DW_VECTOR_BYTES == 32
+  return DW_SHUFFLE(float, a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+  return DW_SHUFFLE(float, a, b, 2, 6, 3, 7);
+#endif
+}
+DW_INLINE Vec<double> interleaved_low(Vec<double> a, Vec<double> b) {
+#if DW_VECTOR_BYTES == 64
+  return DW_SHUFFLE(double, a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#elif DW_VECTOR_BYTES == 32
+  return DW_SHUFFLE(double, a, b, 0, 4, 1, 5);
+#else
+  return DW_SHUFFLE(double, a, b, 0, 2);
+#endif
+}
+DW_INLINE Vec<double> interleaved_high(Vec<double> a, Vec<double> b) {
+#if DW_VECTOR_BYTES == 64
+  return DW_SHUFFLE(double, a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#elif DW_VECTOR_BYTES == 32
+  return DW_SHUFFLE(double, a, b, 2, 6, 3, 7);
+#else
+  return DW_SHUFFLE(double, a, b, 1, 3);
 #endif
 }
 
