@@ -279,7 +279,13 @@ void abandon_pool() {
 
 }  // namespace
 
-int default_num_threads() { return std::min(usable_cpus(), max_pool_threads); }
+int default_num_threads() {
+  try {
+    return std::min(usable_cpus(), max_pool_threads);
+  } catch (const std::bad_alloc&) {  // reading the control group's files takes memory
+    return 1;
+  }
+}
 
 int num_threads() {
   const int configured = configured_threads.load(std::memory_order_relaxed);
