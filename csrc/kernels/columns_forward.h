@@ -81,9 +81,8 @@ bool columns_forward(const Call& call) {
   CallMemory offsets;
   if (!phases.offsets(offsets)) return false;
   const RowClip clip(rows, block.rows);
-  const bool unit_steps = p.stride_height == 1 && p.stride_width == 1 && p.dilation_height == 1 &&
-                          p.dilation_width == 1;
-  const int dense = unit_steps ? dense_size(p.kernel_height, p.kernel_width) : 0;
+  const bool adjacent = p.stride_height == 1 && p.stride_width == 1 && p.dilation_height == 1 &&
+                        p.dilation_width == 1;
 
   return parallel(tasks.count, call.threads, [&](int64_t index) {
     const PlaneTask task = tasks[index];
@@ -112,8 +111,8 @@ bool columns_forward(const Call& call) {
       const PlaneFinish<A> finish{bias.data != nullptr ? bias.data[output] : A(0), clamp,
                                   p.activation, static_cast<A>(p.alpha)};
       const PlaneTaps<A> taps{
-          data, offsets.as<int64_t>(), weights, p.kernel_width, phases.pitch, out, z, finish,
-          dense};
+          data,    offsets.as<int64_t>(), weights, p.kernel_width, phases.pitch, out, z, finish,
+          adjacent};
       if (all_finite(weights, phases.taps())) {
         convolve_plane(taps, rows, task.row, row_end, columns, clipped);
       } else if (!convolve_plane_exactly(taps, rows, task.row, row_end, all_columns, task.column,

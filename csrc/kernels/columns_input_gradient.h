@@ -124,11 +124,9 @@ bool columns_input_gradient(const Call& call) {
           }
         }
         const int64_t width = u.end - u.begin;
-        const int dense = p.multiplier == 1 && rows.tap_step == 1 && columns.tap_step == 1
-                              ? dense_size(rows.taps, columns.taps)
-                              : 0;
+        const bool adjacent = p.multiplier == 1 && rows.tap_step == 1 && columns.tap_step == 1;
         const PlaneTaps<A> taps{data,    offsets, weights, p.multiplier * columns.taps, pitch, out,
-                                nullptr, finish,  dense};
+                                nullptr, finish,  adjacent};
         if (all_finite(weights, n)) {
           convolve_plane(taps, rows, t.begin, t.end, width, clip_rows(rows, t.begin, t.end));
         } else if (!convolve_plane_exactly(taps, rows, t.begin, t.end, columns, u.begin, u.end)) {

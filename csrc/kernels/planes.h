@@ -86,7 +86,13 @@ struct PlaneTaps {
   A* out;
   A* preactivation;  // null unless asked for
   PlaneFinish<A> finish;
-  int dense;  // k for k x k adjacent taps with neighbouring results' rows a pitch apart, else 0
+  bool adjacent;  // neighbouring taps, and neighbouring results, are neighbours in the data too
+};
+
+// A number of rows as a type.
+template <int n>
+struct Rows {
+  static constexpr int value = n;
 };
 
 // What a tile's sums become: `vectors` vectors, `step` elements apart, from element `p` on.
@@ -143,26 +149,63 @@ template <int size, int rows, class A>
   finish_plane_tile<rows>(s, sums, p, s.pitch);
 }
 
-// Rows [begin, end), in columns of whole vectors of which the last one overlaps the one before it.
-template <int size, class A>
-void dense_plane_rows(const PlaneTaps<A>& s, int64_t begin, int64_t end, int64_t columns) {
-  const int64_t last = max_of(0, columns - lanes<A>);
-  for (int64_t v = 0; v < columns; v += lanes<A>) {
-    int64_t p = begin * s.pitch + min_of(v, last);
-    int64_t left = end - begin;
-    for (; left >= 8; left -= 8, p += 8 * s.pitch) dense_plane_tile<size, 8>(s, p);
-    if (left >= 4) {
-      dense_plane_tile<size, 4>(s, p);
-      p += 4 * s.pitch;
-      left -= 4;
+// Any number of adjacent taps, over the rows [first, last) of the data that are not padding: each
+// shifted row is loaded once and multiplied with the weight that each row of results has for it.
+template <int rows, class A>
+[[gnu::noinline]] void source_plane_tile(const PlaneTaps<A>& given, int64_t tap_rows, int64_t p,
+                                         int64_t first, int64_t last) {
+  const PlaneTaps<A> s = given;
+  const int64_t taps = s.per_row;
+  Vec<A> sums[rows] = {};
+  const A* const data = s.data + s.offsets[0] + p;
+  for (int64_t r = max_of(0, first); r < min_of(last, tap_rows + rows - 1); ++r) {
+    const A* const x = data + r * s.pitch;
+    const A* const w = s.weights + r * taps;
+    if (r >= rows - 1 && r < tap_rows) {  // every row of results has a tap here
+      for (int64_t j = 0; j < taps; ++j) {
+        const Vec<A> value = in_register(load(x + j));
+#pragma GCC unroll 16
+        for (int t = 0; t < rows; ++t) sums[t] = fma(value, broadcast(w[j - t * taps]), sums[t]);
+      }
+    } else {
+      for (int64_t j = 0; j < taps; ++j) {
+        const Vec<A> value = in_register(load(x + j));
+#pragma GCC unroll 16
+        for (int t = 0; t < rows; ++t) {
+          if (r >= t && r - t < tap_rows) {
+            sums[t] = fma(value, broadcast(w[j - t * taps]), sums[t]);
+          }
+        }
+      }
     }
-    for (; left > 0; --left, p += s.pitch) dense_plane_tile<size, 1>(s, p);
   }
+  finish_plane_tile<rows>(s, sums, p, s.pitch);
 }
 
-// The size of a dense kernel that has a tile of its own, else 0.
-inline int dense_size(int64_t rows, int64_t columns) {
-  return rows == columns && (rows == 3 || rows == 5 || rows == 7) ? static_cast<int>(rows) : 0;
+// Whether vectors of `columns` results can be written without meeting those of the next row: the
+// last one overlaps the one before it, or ends in the margin.
+template <class A>
+bool whole_vectors(int64_t columns, int64_t pitch) {
+  return columns >= lanes<A> || round_up(columns, lanes<A>) <= pitch;
+}
+
+// Results [begin, end) of a class of rows, in whole vectors: `tile(rows, p, t)` makes `rows` (8, 4,
+// 2 or 1) rows from row t on, at element p.
+template <class A>
+DW_INLINE void over_tiles(const PlaneTaps<A>& s, int64_t begin, int64_t end, int64_t columns,
+                          auto tile) {
+  const int64_t last = max_of(0, columns - lanes<A>);
+  for (int64_t v = 0; v < columns; v += lanes<A>) {
+    const int64_t p = min_of(v, last);
+    int64_t t = begin;
+    const auto run = [&](auto rows) {
+      for (; t + rows.value <= end; t += rows.value) tile(rows, p + (t - begin) * s.pitch, t);
+    };
+    run(Rows<8>{});
+    run(Rows<4>{});
+    run(Rows<2>{});
+    run(Rows<1>{});
+  }
 }
 
 // `count` vectors, `step` apart.
@@ -194,17 +237,6 @@ template <class A>
 void plane_rows(const PlaneTaps<A>& s, TapRange tap_rows, int64_t begin, int64_t end,
                 int64_t columns) {
   const TapRange taps{tap_rows.begin * s.per_row, tap_rows.end * s.per_row};
-  const bool whole_vectors = columns >= lanes<A> || by_rows<A>(columns, s.pitch);
-  if (whole_vectors && s.dense > 0 && tap_rows.end - tap_rows.begin == s.dense) {
-    switch (s.dense) {
-      case 3:
-        return dense_plane_rows<3>(s, begin, end, columns);
-      case 5:
-        return dense_plane_rows<5>(s, begin, end, columns);
-      default:
-        return dense_plane_rows<7>(s, begin, end, columns);
-    }
-  }
   if (by_rows<A>(columns, s.pitch)) {
     for (int64_t v = 0; v < columns; v += lanes<A>) {
       plane_run(s, taps, begin * s.pitch + v, end - begin, s.pitch);
@@ -247,6 +279,25 @@ template <class A>
 void convolve_plane(const PlaneTaps<A>& s, const AxisPlan& rows, int64_t begin, int64_t end,
                     int64_t columns, bool clip) {
   if (begin >= end || columns == 0) return;
+  if (s.adjacent && whole_vectors<A>(columns, s.pitch)) {
+    const int64_t taps = rows.taps;
+    if (taps == s.per_row && !clip && (taps == 3 || taps == 5 || taps == 7)) {
+      over_tiles(s, begin, end, columns, [&](auto count, int64_t p, int64_t) {
+        if (taps == 3) return dense_plane_tile<3, count.value>(s, p);
+        if (taps == 5) return dense_plane_tile<5, count.value>(s, p);
+        dense_plane_tile<7, count.value>(s, p);
+      });
+      return;
+    }
+    if (taps >= tuning::source_plane_taps) {
+      over_tiles(s, begin, end, columns, [&](auto count, int64_t p, int64_t t) {
+        const int64_t first =
+            rows.position_of(t);  // row of the source that the tile's data begins at
+        source_plane_tile<count.value>(s, taps, p, -first, rows.extent - first);
+      });
+      return;
+    }
+  }
   if (!clip) {
     plane_rows(s, {0, rows.taps}, 0, end - begin, columns);
     return;

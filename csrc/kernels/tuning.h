@@ -30,6 +30,9 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // Rows of at least so many adjacent taps go element by element of the source (channels_tile.h).
 constexpr int64_t source_tile_taps = 12;
 
+// Planes with at least so many rows of adjacent taps go row by row of the source (planes.h).
+constexpr int64_t source_plane_taps = 8;
+
 // The kernel's gradient stages the input for kernels of at least so many taps: 1.4 times as fast
 // for 27x27, but 0.8 times for 3x3 to 7x7.
 constexpr int64_t gradient_staged_taps = 144;
