@@ -4,6 +4,7 @@
 
 #include "channels_forward.h"
 #include "phases.h"
+#include "plane_tile.h"
 
 namespace depthwise::DW_ISA {
 

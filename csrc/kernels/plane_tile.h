@@ -1,0 +1,311 @@
+// Register tiles of the columns family: vectors run along the columns of one channel's staged plane.
+// The forward pass and the gradient of the input are the same sums.
+#ifndef DEPTHWISE_KERNELS_PLANE_TILE_H_
+#define DEPTHWISE_KERNELS_PLANE_TILE_H_
+
+#include "planes.h"
+
+namespace depthwise::DW_ISA {
+
+// What is done to a plane's sums before they are stored.
+template <class A>
+struct PlaneFinish {
+  A bias;
+  ClampRange<A> clamp;
+  int activation;
+  A alpha;
+};
+
+// A block of results: `rows` x `columns` of them, `pitch` apart, from taps at `offsets` with
+// `weights`, `per_row` taps for each row of taps.
+template <class A>
+struct PlaneTaps {
+  const A* data;
+  const int64_t* offsets;
+  const A* weights;
+  int64_t per_row;
+  int64_t pitch;
+  A* out;
+  A* preactivation;  // null unless asked for
+  PlaneFinish<A> finish;
+  bool adjacent;  // neighbouring taps, and neighbouring results, are neighbours in the data too
+};
+
+// A number of rows as a type.
+template <int n>
+struct Rows {
+  static constexpr int value = n;
+};
+
+// What a tile's sums become: `vectors` vectors, `step` elements apart, from element `p` on.
+template <int vectors, class A>
+DW_INLINE void finish_plane_tile(const PlaneTaps<A>& s, const Vec<A> (&sums)[vectors], int64_t p,
+                                 int64_t step) {
+  const PlaneFinish<A>& f = s.finish;
+  const Vec<A> bias = broadcast(f.bias);
+  const Vec<A> low = broadcast(f.clamp.low), high = broadcast(f.clamp.high);
+#pragma GCC unroll 16
+  for (int t = 0; t < vectors; ++t) {
+    const Vec<A> z = sums[t] + bias;
+    if (s.preactivation != nullptr) store(s.preactivation + p + t * step, z);
+    store(s.out + p + t * step,
+          f.clamp.is_clamp ? clamp(z, low, high) : activate<A>(f.activation, f.alpha, z));
+  }
+}
+
+// Any taps.
+template <int vectors, class A>
+DW_INLINE void plane_tile(const PlaneTaps<A>& s, TapRange taps, int64_t p, int64_t step) {
+  Vec<A> sums[vectors] = {};
+  const A* const data = s.data + p;
+  for (int64_t q = taps.begin; q < taps.end; ++q) {
+    const A* const x = data + s.offsets[q];
+    const Vec<A> weight = broadcast(s.weights[q]);
+#pragma GCC unroll 16
+    for (int t = 0; t < vectors; ++t) sums[t] = fma(load(x + t * step), weight, sums[t]);
+  }
+  finish_plane_tile<vectors>(s, sums, p, step);
+}
+
+// size x size adjacent taps, one vector of `rows` neighbouring rows: each shifted row is loaded
+// once and feeds every row of results that it belongs to. Shifted loads cross cache lines, so that
+// they and not the multiply-adds are what a tile waits for.
+template <int size, int rows, class A>
+[[gnu::noinline]] void dense_plane_tile(const PlaneTaps<A>& given, int64_t p) {
+  const PlaneTaps<A> s = given;
+  Vec<A> sums[rows] = {};
+  const A* x = s.data + s.offsets[0] + p;
+  const A* const w = s.weights;
+#pragma GCC unroll 16
+  for (int r = 0; r < rows + size - 1; ++r, x += s.pitch) {
+#pragma GCC unroll 8
+    for (int j = 0; j < size; ++j) {
+      const Vec<A> value = in_register(load(x + j));
+#pragma GCC unroll 16
+      for (int t = 0; t < rows; ++t) {
+        const int i = r - t;
+        if (i >= 0 && i < size) sums[t] = fma(value, broadcast(w[i * size + j]), sums[t]);
+      }
+    }
+  }
+  finish_plane_tile<rows>(s, sums, p, s.pitch);
+}
+
+// Any number of adjacent taps, over the rows [first, last) of the data that are not padding: each
+// shifted row is loaded once and multiplied with the weight that each row of results has for it.
+template <int rows, class A>
+[[gnu::noinline]] void source_plane_tile(const PlaneTaps<A>& given, int64_t tap_rows, int64_t p,
+                                         int64_t first, int64_t last) {
+  const PlaneTaps<A> s = given;
+  const int64_t taps = s.per_row;
+  Vec<A> sums[rows] = {};
+  const A* const data = s.data + s.offsets[0] + p;
+  for (int64_t r = max_of(0, first); r < min_of(last, tap_rows + rows - 1); ++r) {
+    const A* const x = data + r * s.pitch;
+    const A* const w = s.weights + r * taps;
+    if (r >= rows - 1 && r < tap_rows) {  // every row of results has a tap here
+      for (int64_t j = 0; j < taps; ++j) {
+        const Vec<A> value = in_register(load(x + j));
+#pragma GCC unroll 16
+        for (int t = 0; t < rows; ++t) sums[t] = fma(value, broadcast(w[j - t * taps]), sums[t]);
+      }
+    } else {
+      for (int64_t j = 0; j < taps; ++j) {
+        const Vec<A> value = in_register(load(x + j));
+#pragma GCC unroll 16
+        for (int t = 0; t < rows; ++t) {
+          if (r >= t && r - t < tap_rows) {
+            sums[t] = fma(value, broadcast(w[j - t * taps]), sums[t]);
+          }
+        }
+      }
+    }
+  }
+  finish_plane_tile<rows>(s, sums, p, s.pitch);
+}
+
+// Whether vectors of `columns` results can be written without meeting those of the next row: the
+// last one overlaps the one before it, or ends in the margin.
+template <class A>
+bool whole_vectors(int64_t columns, int64_t pitch) {
+  return columns >= lanes<A> || round_up(columns, lanes<A>) <= pitch;
+}
+
+// Results [begin, end) of a class of rows, in whole vectors: `tile(rows, p, t)` makes `rows` (8, 4,
+// 2 or 1) rows from row t on, at element p.
+template <class A>
+DW_INLINE void over_tiles(const PlaneTaps<A>& s, int64_t begin, int64_t end, int64_t columns,
+                          auto tile) {
+  const int64_t last = max_of(0, columns - lanes<A>);
+  for (int64_t v = 0; v < columns; v += lanes<A>) {
+    const int64_t p = min_of(v, last);
+    int64_t t = begin;
+    const auto run = [&](auto rows) {
+      for (; t + rows.value <= end; t += rows.value) tile(rows, p + (t - begin) * s.pitch, t);
+    };
+    run(Rows<8>{});
+    run(Rows<4>{});
+    run(Rows<2>{});
+    run(Rows<1>{});
+  }
+}
+
+// `count` vectors, `step` apart.
+template <class A>
+void plane_run(const PlaneTaps<A>& s, TapRange taps, int64_t p, int64_t count, int64_t step) {
+  for (; count >= 8; count -= 8, p += 8 * step) plane_tile<8>(s, taps, p, step);
+  if (count >= 4) {
+    plane_tile<4>(s, taps, p, step);
+    count -= 4;
+    p += 4 * step;
+  }
+  if (count >= 2) {
+    plane_tile<2>(s, taps, p, step);
+    count -= 2;
+    p += 2 * step;
+  }
+  if (count == 1) plane_tile<1>(s, taps, p, step);
+}
+
+// Whether to go through a block row by row: it takes no more vectors than one run over all of it,
+// margins included.
+template <class A>
+bool by_rows(int64_t columns, int64_t pitch) {
+  return round_up(columns, lanes<A>) <= pitch;
+}
+
+// Rows [begin, end) of the block, with one range of rows of taps.
+template <class A>
+void plane_rows(const PlaneTaps<A>& s, TapRange tap_rows, int64_t begin, int64_t end,
+                int64_t columns) {
+  const TapRange taps{tap_rows.begin * s.per_row, tap_rows.end * s.per_row};
+  if (by_rows<A>(columns, s.pitch)) {
+    for (int64_t v = 0; v < columns; v += lanes<A>) {
+      plane_run(s, taps, begin * s.pitch + v, end - begin, s.pitch);
+    }
+  } else {
+    const int64_t length = (end - begin - 1) * s.pitch + columns;
+    plane_run(s, taps, begin * s.pitch, ceil_div(length, lanes<A>), lanes<A>);
+  }
+}
+
+// Taps that lie outside of the image for a whole row are left out, but for kernels that hardly have
+// any: there one run over all rows is faster than a run per range of taps.
+inline bool clip_rows(const AxisPlan& rows, int64_t begin, int64_t end) {
+  int64_t valid = 0;
+  for (int64_t t = begin; t < end; ++t) {
+    const TapRange range = rows.valid_taps(t);
+    valid += range.end - range.begin;
+  }
+  return 4 * valid < 3 * rows.taps * (end - begin);
+}
+
+// clip_rows() for the blocks of a call: worked out once where one block is the whole plane.
+class RowClip {
+ public:
+  RowClip(const AxisPlan& rows, int64_t block_rows)
+      : rows_(&rows), whole_(block_rows >= rows.count), whole_clips_(false) {
+    if (whole_) whole_clips_ = clip_rows(rows, 0, rows.count);
+  }
+  bool operator()(int64_t begin, int64_t end) const {
+    return whole_ ? whole_clips_ : clip_rows(*rows_, begin, end);
+  }
+
+ private:
+  const AxisPlan* rows_;
+  bool whole_, whole_clips_;
+};
+
+// Results [begin, end) of a class of rows, each `columns` wide.
+template <class A>
+void convolve_plane(const PlaneTaps<A>& s, const AxisPlan& rows, int64_t begin, int64_t end,
+                    int64_t columns, bool clip) {
+  if (begin >= end || columns == 0) return;
+  if (s.adjacent && whole_vectors<A>(columns, s.pitch)) {
+    const int64_t taps = rows.taps;
+    if (taps == s.per_row && !clip && (taps == 3 || taps == 5 || taps == 7)) {
+      over_tiles(s, begin, end, columns, [&](auto count, int64_t p, int64_t) {
+        if (taps == 3) return dense_plane_tile<3, count.value>(s, p);
+        if (taps == 5) return dense_plane_tile<5, count.value>(s, p);
+        dense_plane_tile<7, count.value>(s, p);
+      });
+      return;
+    }
+    if (taps >= tuning::source_plane_taps) {
+      over_tiles(s, begin, end, columns, [&](auto count, int64_t p, int64_t t) {
+        const int64_t first =
+            rows.position_of(t);  // row of the source that the tile's data begins at
+        source_plane_tile<count.value>(s, taps, p, -first, rows.extent - first);
+      });
+      return;
+    }
+  }
+  if (!clip) {
+    plane_rows(s, {0, rows.taps}, 0, end - begin, columns);
+    return;
+  }
+  for (int64_t t = begin; t < end;) {
+    const TapRange range = rows.valid_taps(t);
+    int64_t last = t + 1;
+    for (; last < end; ++last) {
+      const TapRange next = rows.valid_taps(last);
+      if (next.begin != range.begin || next.end != range.end) break;
+    }
+    plane_rows(s, range, t - begin, last - begin, columns);
+    t = last;
+  }
+}
+
+template <class A>
+bool all_finite(const A* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (!__builtin_isfinite(values[i])) return false;
+  }
+  return true;
+}
+
+// The same for weights that are not all finite, which must not meet the zeros of the padding: the
+// taps of every result are those that meet the image. Columns [first, last) of the class.
+template <class A>
+[[gnu::noinline]] bool convolve_plane_exactly(PlaneTaps<A> s, const AxisPlan& rows, int64_t begin,
+                                              int64_t end, const AxisPlan& columns, int64_t first,
+                                              int64_t last) {
+  const int64_t most = rows.taps * s.per_row;
+  CallMemory offset_memory, weight_memory;
+  if (!offset_memory.allocate(most * static_cast<int64_t>(sizeof(int64_t))) ||
+      !weight_memory.allocate(most * static_cast<int64_t>(sizeof(A)))) {
+    return false;
+  }
+  const int64_t* const all_offsets = s.offsets;
+  const A* const all_weights = s.weights;
+  int64_t* const offsets = offset_memory.as<int64_t>();
+  A* const weights = weight_memory.as<A>();
+  s.offsets = offsets;
+  s.weights = weights;
+  for (int64_t t = begin; t < end; ++t) {
+    const TapRange in_row = rows.valid_taps(t);
+    for (int64_t u = first; u < last;) {  // whole vectors: each overrun is mended by the next run
+      const TapRange in_column = columns.valid_taps(u);
+      int64_t run_end = u + 1;
+      for (; run_end < last; ++run_end) {
+        const TapRange next = columns.valid_taps(run_end);
+        if (next.begin != in_column.begin || next.end != in_column.end) break;
+      }
+      int64_t n = 0;
+      for (int64_t q = in_row.begin * s.per_row; q < in_row.end * s.per_row; ++q) {
+        const int64_t column_tap = q % columns.taps;
+        if (column_tap < in_column.begin || column_tap >= in_column.end) continue;
+        offsets[n] = all_offsets[q];
+        weights[n++] = all_weights[q];
+      }
+      plane_run(s, {0, n}, (t - begin) * s.pitch + u - first, ceil_div(run_end - u, lanes<A>),
+                lanes<A>);
+      u = run_end;
+    }
+  }
+  return true;
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_PLANE_TILE_H_
