@@ -45,6 +45,7 @@ OPTIONS = [
     Case((16, 16), (1, 1), 17, strides=(7, 5)),
     Case((16, 16), (2, 2), 17, strides=(7, 16), padding="same"),
     Case((30, 30), (3, 3), 3, strides=(1000, 1000)),
+    Case((9, 9), (3, 3), 256, padding="same"),  # columns a multiple of 1 KiB apart
     Case((7, 7), (7, 7), 33, multiplier=4),  # one output pixel
     Case((4, 5), (3, 2), 1, batch=7, multiplier=5),
 ]
@@ -61,4 +62,19 @@ LARGE = [
     Case((9, 30000), (9, 9), 1, strides=(3, 3)),
     Case((2, 60000), (2, 2), 2, strides=(1, 2), padding="same"),
     Case((40, 41), (4, 4), 5, batch=9, strides=(2, 1), padding="same"),
+]
+
+FAR = 2**31 - 1  # the largest that any argument may be
+
+# Out of all proportion to the image, which must cost neither time nor memory.
+EXTREMES = [
+    Case((5, 6), (2, 2), 3, strides=(FAR, FAR)),
+    Case((5, 6), (1, 2), 20, strides=(FAR, 1), multiplier=2),
+    Case((5, 6), (3, 3), 3, strides=(1, 10**9), padding="same"),
+    Case((5, 6), (2, 2), 3, dilation_rate=(FAR, FAR), padding=((FAR, 0), (0, FAR))),
+    Case((5, 6), (2, 3), 20, dilation_rate=(10**6, 2), padding=((10**6, 0), (2, 2))),
+    Case((5, 6), (3, 3), 3, dilation_rate=(100, 1000), padding="same", strides=(2, 3)),
+    Case((5, 6), (1, 1), 3, strides=(FAR, FAR), padding=FAR),
+    Case((5, 6), (2, 2), 3, strides=(FAR, FAR), dilation_rate=(FAR, FAR), padding=((FAR, 3), (FAR, 0))),
+    Case((1, 1), (9, 9), 3, dilation_rate=(10**7, 10**8), padding="same"),
 ]

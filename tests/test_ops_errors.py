@@ -289,6 +289,11 @@ def test_what_is_wrong_with_a_gradient(
     assert np.array_equal(pullback(np.ones_like(y)).x, expected)
 
 
+def test_a_number_is_no_bias_even_for_one_channel() -> None:
+    with pytest.raises(ValueError, match=r"^bias: expected .* got 0: \(\)$"):
+        depthwise.depthwise_conv2d(zeros(1, 2, 2, 1), zeros(1, 1, 1, 1), np.float32(1))
+
+
 def test_arguments_that_must_be_named_are_not_taken_by_position() -> None:
     x, kernel, bias = (valid()[name] for name in ("x", "kernel", "bias"))
     function: Any = depthwise.depthwise_conv2d

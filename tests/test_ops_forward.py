@@ -24,7 +24,7 @@ from tests.cases import (
     check_exactly,
     check_within_bounds,
 )
-from tests.edges import LARGE, OPTIONS, around_vectors, lanes
+from tests.edges import EXTREMES, LARGE, OPTIONS, around_vectors, lanes
 
 
 def test_the_case_worked_out_by_hand(isa: str, dtype: str) -> None:
@@ -37,7 +37,7 @@ def test_the_case_worked_out_by_hand(isa: str, dtype: str) -> None:
     assert_equals_exact(y, expected.transpose(0, 3, 1, 2), dtype, what)
 
 
-@pytest.mark.parametrize("kernel_width", range(1, 10))
+@pytest.mark.parametrize("kernel_width", [*range(1, 10), 11, 12, 13, 16])
 def test_every_number_of_columns(isa: str, dtype: str, data_format: str, kernel_width: int) -> None:
     v = lanes(isa, dtype)
     for columns in (*range(1, 21), *around_vectors(v)):
@@ -104,6 +104,12 @@ def test_every_number_of_channels(isa: str, dtype: str, data_format: str, multip
 def test_options_in_unusual_combinations(dtype: str, data_format: str, activation: Any) -> None:
     for case in OPTIONS:
         check_exactly(dataclasses.replace(case, data_format=data_format, activation=activation), dtype)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("case", EXTREMES, ids=range(len(EXTREMES)))
+def test_strides_dilations_and_padding_out_of_proportion(dtype: str, data_format: str, case: Case) -> None:
+    check_exactly(dataclasses.replace(case, data_format=data_format), dtype)
 
 
 @pytest.mark.usefixtures("isa")

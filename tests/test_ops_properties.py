@@ -20,10 +20,12 @@ from tests.cases import (
     Arrays,
     Case,
     Results,
+    assert_equals_exact,
     assert_same_bits,
     check_exactly,
     check_within_bounds,
     evaluate,
+    evaluate_reference,
 )
 from tests.memory import CONTIGUOUS, Memory
 
@@ -165,3 +167,29 @@ def test_both_layouts_give_the_same_results(case: Case, dtype: str, isa: str) ->
     first = dataclasses.replace(first, y=first.y.transpose(to_last), dx=first.dx.transpose(to_last))
     for (name, a), b in zip(last.parts().items(), first.parts().values(), strict=True):
         assert np.array_equal(a, b), name
+
+
+@given(
+    case=strategies.cases(st.none()),
+    dtype=strategies.dtypes,
+    isa=strategies.isas,
+    where=st.lists(
+        st.tuples(st.sampled_from(["x", "kernel", "dy"]), seeds, st.sampled_from([np.nan, np.inf, -np.inf])),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_nan_and_infinity_go_where_the_reference_says(
+    case: Case, dtype: str, isa: str, where: list[tuple[str, int, float]]
+) -> None:
+    arrays = case.integers()
+    for name, position, special in where:
+        array = {"x": arrays.x, "kernel": arrays.kernel, "dy": arrays.dy}[name]
+        if array.size:
+            array.flat[position * 7919 % array.size] = special
+    with np.errstate(invalid="ignore"):
+        expected = evaluate_reference(case, arrays)
+    with running(isa):
+        actual = evaluate(case, arrays.cast(dtype))
+    for name, value in actual.parts().items():
+        assert_equals_exact(value, expected.parts()[name], dtype, name)
