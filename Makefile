@@ -23,7 +23,7 @@ PACKAGE := $(VENV)/.package
 LINTERS := $(VENV)/.linters
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint format stubs sanitize neon bench docs wheel wheels clean
+.PHONY: help build demo test lint format stubs cpp sanitize neon bench docs wheel wheels clean
 
 help:  ## List the chores
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -53,6 +53,9 @@ format: $(LINTERS)  ## Rewrite the sources in the house's format
 stubs: $(LINTERS)  ## Write src/depthwise/_native.pyi anew from the compiled module
 	$(BIN)/python -m nanobind.stubgen -q --exclude-values -m depthwise._native -o src/depthwise/_native.pyi
 	$(BIN)/ruff format -q src/depthwise/_native.pyi
+
+cpp: $(TOOLS)  ## Run the C++ tests on every instruction set of this CPU, arrays flush against unreadable pages
+	@$(MAKE) --no-print-directory cpp-tests BUILD=build/cpp
 
 sanitize: $(TOOLS)  ## Run the C++ tests under the address, undefined-behaviour and thread sanitizers
 	@$(MAKE) --no-print-directory cpp-tests BUILD=build/asan FLAGS="-DDEPTHWISE_SANITIZE=address,undefined"
