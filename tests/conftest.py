@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -75,18 +77,21 @@ def python() -> Callable[..., str]:
     """
 
     def run(program: str, *, status: int = 0, timeout: float = 120, env: dict[str, str] | None = None) -> str:
-        process = subprocess.run(
+        with subprocess.Popen(
             [sys.executable, "-c", program],
             cwd=Path(__file__).parent.parent,
             env={**os.environ, **(env or {})},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert process.returncode == status, (
-            f"exit status {process.returncode}\n{process.stdout}{process.stderr}"
-        )
-        return process.stdout if status == 0 else process.stderr
+            start_new_session=True,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            finally:  # its children, too: one that hangs would keep the pipes open
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == status, f"exit status {process.returncode}\n{out}{err}"
+        return out if status == 0 else err
 
     return run
