@@ -76,7 +76,7 @@ class Guarded:
     """A region for each array of a call."""
 
     def __init__(self) -> None:
-        self.regions = {name: Region(1 << 20) for name in NAMES}
+        self.regions = {name: Region(8 << 20) for name in NAMES}
 
     def check(self, case: Case, dtype: str, memory: Memory, end: bool) -> None:
         arrays, expected = integers_and_results(case)
