@@ -42,7 +42,7 @@ def block(result: dict[str, Any], source: str) -> str:
         cells += ["", "", f"**{ratio:.2f}**" if ratio else "-", f"**{share:.0%}**" if share else "-"]
     lines.append("| " + " | ".join(cells) + " |")
     text = (
-        f"Milliseconds on {machine['cpu']} ({threads} threads), float32 unless the name says otherwise. *inference* is the "
+        f"Milliseconds on {machine['cpu']} ({threads} threads), float32. *inference* is the "
         "forward pass with bias and ReLU, *training* that and the gradients of input, kernel and bias. *best peer* "
         "is the fastest of PyTorch (both layouts), TensorFlow, JAX, ONNX Runtime, OpenVINO and LiteRT on that "
         "layer; *ratio* is its time over ours; *floor* is what the machine's arithmetic and memory allow, over "

@@ -7,6 +7,8 @@
 
 #include "../runtime/pool.h"
 #include "../runtime/scratch.h"
+#include "geometry.h"
+#include "tuning.h"
 #include "vec.h"
 
 namespace depthwise::DW_ISA {
@@ -29,6 +31,29 @@ class CallMemory {
 
  private:
   void* data_ = nullptr;
+};
+
+// Cuts a thread's scratch into aligned pieces: first ask for all of them, then for the memory.
+class ScratchLayout {
+ public:
+  template <class T>
+  int64_t add(int64_t elements) {
+    const int64_t at = bytes_;
+    bytes_ += round_up(elements * static_cast<int64_t>(sizeof(T)), 64);
+    return at;
+  }
+  bool allocate() {
+    base_ = static_cast<char*>(thread_scratch(static_cast<size_t>(max_of(bytes_, 64))));
+    return base_ != nullptr;
+  }
+  template <class T>
+  T* at(int64_t offset) const {
+    return reinterpret_cast<T*>(base_ + offset);
+  }
+
+ private:
+  int64_t bytes_ = 0;
+  char* base_ = nullptr;
 };
 
 // Runs body(index) for each index on the thread pool. `body` returns false when it could not get
@@ -61,6 +86,13 @@ struct Blocks {
   int64_t begin(int64_t i) const { return i * size; }
   int64_t end(int64_t i) const { return i + 1 == count ? total : (i + 1) * size; }
 };
+
+// Rows of a task, so that there are enough tasks for every thread.
+inline int64_t row_block(int64_t rows, int64_t other_tasks, int threads) {
+  if (threads <= 1) return rows;
+  const int64_t wanted = ceil_div(tuning::tasks_per_thread * threads, max_of(1, other_tasks));
+  return max_of(1, rows / max_of(1, min_of(wanted, rows)));
+}
 
 }  // namespace depthwise::DW_ISA
 

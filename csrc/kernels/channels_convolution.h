@@ -5,59 +5,13 @@
 #define DEPTHWISE_KERNELS_CHANNELS_CONVOLUTION_H_
 
 #include "channels_tile.h"
+#include "class_plans.h"
 #include "packed_kernel.h"
 #include "table.h"
 #include "tuning.h"
+#include "views.h"
 
 namespace depthwise::DW_ISA {
-
-// A strided image that is written.
-template <class T>
-struct TargetView {
-  T* data;
-  int64_t row, column, channel;
-};
-
-// Plans of every class of rows and columns.
-struct ClassPlans {
-  AxisPlan *rows, *columns;
-  int64_t row_classes, column_classes;
-  CallMemory memory;
-
-  bool make_forward(const depthwise_params& p) {
-    if (!allocate(1, 1)) return false;
-    rows[0] = forward_plan(row_axis(p));
-    columns[0] = forward_plan(column_axis(p));
-    return true;
-  }
-  bool make_gradient(const depthwise_params& p) {
-    const Axis row = row_axis(p), column = column_axis(p);
-    if (!allocate(gradient_classes(row), gradient_classes(column))) return false;
-    for (int64_t i = 0; i < row_classes; ++i) rows[i] = gradient_plan(row, i);
-    for (int64_t i = 0; i < column_classes; ++i) columns[i] = gradient_plan(column, i);
-    return true;
-  }
-  // Rows of the source that the results of one target row can reach, from first to last.
-  int64_t row_reach() const {
-    int64_t reach = 1;
-    for (int64_t i = 0; i < row_classes; ++i) {
-      reach = max_of(reach, (rows[i].taps - 1) * rows[i].tap_step + 1);
-    }
-    return reach + (row_classes > 1 ? 1 : 0);  // classes may start one row apart
-  }
-
- private:
-  bool allocate(int64_t row_count, int64_t column_count) {
-    row_classes = row_count;
-    column_classes = column_count;
-    if (!memory.allocate((row_count + column_count) * static_cast<int64_t>(sizeof(AxisPlan)))) {
-      return false;
-    }
-    rows = memory.as<AxisPlan>();
-    columns = rows + row_count;
-    return true;
-  }
-};
 
 // Makes the target rows [begin, end) of one image and block of channels. `taps` has room for the
 // taps of a row class.
@@ -108,13 +62,6 @@ int64_t channel_block(int64_t outputs, int64_t rows, int64_t width, bool direct)
   const int64_t budget = direct ? tuning::hot_rows_bytes : tuning::staged_bytes;
   const int64_t wanted = max_of(budget / per_channel / lanes<A>, direct ? 4 : 1) * lanes<A>;
   return min_of(wanted, outputs);
-}
-
-// Rows of a task, so that there are enough tasks for every thread.
-inline int64_t row_block(int64_t rows, int64_t other_tasks, int threads) {
-  if (threads <= 1) return rows;
-  const int64_t wanted = ceil_div(tuning::tasks_per_thread * threads, max_of(1, other_tasks));
-  return max_of(1, rows / max_of(1, min_of(wanted, rows)));
 }
 
 }  // namespace depthwise::DW_ISA

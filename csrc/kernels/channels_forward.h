@@ -6,21 +6,6 @@
 
 namespace depthwise::DW_ISA {
 
-template <class T>
-TargetView<T> target_at(void* data, const depthwise_image_strides& s, int64_t image,
-                        int64_t channel) {
-  if (data == nullptr) return {nullptr, 0, 0, 0};
-  return {static_cast<T*>(data) + image * s.batch + channel * s.channel, s.row, s.column,
-          s.channel};
-}
-template <class T>
-ImageView<T> image_at(const void* data, const depthwise_image_strides& s, int64_t image,
-                      int64_t channel) {
-  if (data == nullptr) return {nullptr, 0, 0, 0};
-  return {static_cast<const T*>(data) + image * s.batch + channel * s.channel, s.row, s.column,
-          s.channel};
-}
-
 // Rows of results that cannot be written in place are made in scratch, then moved.
 template <class T>
 void move_row(const TargetView<T>& target, int64_t h, int64_t width, const Compute<T>* row,

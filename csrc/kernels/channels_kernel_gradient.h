@@ -1,33 +1,22 @@
 // Gradients of the kernel and of the bias, channels family: for each tap, the product of input and
 // output gradient summed over images, rows and columns.
-//
-// The sums are cut into parts by shape alone (never by the number of threads), each part is summed
-// by one task, and the parts are added in order: the same bits however many threads there are.
 #ifndef DEPTHWISE_KERNELS_CHANNELS_KERNEL_GRADIENT_H_
 #define DEPTHWISE_KERNELS_CHANNELS_KERNEL_GRADIENT_H_
 
 #include "channels_input_gradient.h"
+#include "gradient_parts.h"
 
 namespace depthwise::DW_ISA {
-
-// The rows [begin, end) of all images' output rows, counted through, that one part sums.
-struct Part {
-  int64_t begin, end;
-};
-inline Part part_of(int64_t rows, int64_t parts, int64_t index) {
-  return {rows * index / parts, rows * (index + 1) / parts};
-}
-inline int64_t count_parts(int64_t rows, int64_t other_tasks, int64_t bytes_per_part) {
-  const int64_t wanted = ceil_div(tuning::gradient_parts, max_of(1, other_tasks));
-  const int64_t affordable = max_of(1, tuning::gradient_parts_bytes / max_of(1, bytes_per_part));
-  const int64_t worthwhile = ceil_div(rows, tuning::gradient_part_rows);
-  return max_of(1, min_of(min_of(wanted, affordable), worthwhile));
-}
 
 // Most taps of one kernel row, and most rows of them, that are summed at once: their sums, the
 // gradients of a few columns and one element of the input have to fit the registers.
 constexpr int gradient_columns = 8;
-constexpr int vector_registers = DW_VECTOR_BYTES == 64 ? 32 : 16;
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int vector_registers = 32;
+#else
+constexpr int vector_registers = 16;
+#endif
 constexpr int gradient_rows_for(int columns) {
   const int fitting = (vector_registers - 6) / columns, square = columns == 1 ? 3 : columns;
   return fitting < 1 ? 1 : fitting < square ? fitting : square;

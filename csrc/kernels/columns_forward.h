@@ -2,34 +2,11 @@
 #ifndef DEPTHWISE_KERNELS_COLUMNS_FORWARD_H_
 #define DEPTHWISE_KERNELS_COLUMNS_FORWARD_H_
 
-#include "channels_forward.h"
+#include "packed_kernel.h"
 #include "phases.h"
 #include "plane_tile.h"
 
 namespace depthwise::DW_ISA {
-
-// Cuts a thread's scratch into aligned pieces: first ask for all of them, then for the memory.
-class ScratchLayout {
- public:
-  template <class T>
-  int64_t add(int64_t elements) {
-    const int64_t at = bytes_;
-    bytes_ += round_up(elements * static_cast<int64_t>(sizeof(T)), 64);
-    return at;
-  }
-  bool allocate() {
-    base_ = static_cast<char*>(thread_scratch(static_cast<size_t>(max_of(bytes_, 64))));
-    return base_ != nullptr;
-  }
-  template <class T>
-  T* at(int64_t offset) const {
-    return reinterpret_cast<T*>(base_ + offset);
-  }
-
- private:
-  int64_t bytes_ = 0;
-  char* base_ = nullptr;
-};
 
 // One task of a plane kernel: a block of rows and columns of one channel of one image.
 struct PlaneTask {

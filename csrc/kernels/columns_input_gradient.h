@@ -3,7 +3,7 @@
 #ifndef DEPTHWISE_KERNELS_COLUMNS_INPUT_GRADIENT_H_
 #define DEPTHWISE_KERNELS_COLUMNS_INPUT_GRADIENT_H_
 
-#include "channels_input_gradient.h"
+#include "class_plans.h"
 #include "columns_forward.h"
 
 namespace depthwise::DW_ISA {

@@ -1,9 +1,9 @@
-// Gradients of the kernel and of the bias, columns family. Parts as in channels_kernel_gradient.h.
+// Gradients of the kernel and of the bias, columns family. Parts as in gradient_parts.h.
 #ifndef DEPTHWISE_KERNELS_COLUMNS_KERNEL_GRADIENT_H_
 #define DEPTHWISE_KERNELS_COLUMNS_KERNEL_GRADIENT_H_
 
-#include "channels_kernel_gradient.h"
-#include "columns_input_gradient.h"
+#include "columns_forward.h"
+#include "gradient_parts.h"
 
 namespace depthwise::DW_ISA {
 

@@ -1,5 +1,5 @@
-// Register tiles of the columns family: vectors run along the columns of one channel's staged plane.
-// The forward pass and the gradient of the input are the same sums.
+// Register tiles of the columns family: vectors run along the columns of one channel's staged
+// plane. The forward pass and the gradient of the input are the same sums.
 #ifndef DEPTHWISE_KERNELS_PLANE_TILE_H_
 #define DEPTHWISE_KERNELS_PLANE_TILE_H_
 

@@ -7,6 +7,7 @@
 
 #include "activation.h"
 #include "geometry.h"
+#include "views.h"
 
 namespace depthwise::DW_ISA {
 
@@ -119,13 +120,6 @@ DW_INLINE void convert_gradient(Compute<T>* to, const T* dy, int64_t dy_stride, 
     store(to + i, load(to + i) * activation_derivative<A>(activation, alpha, load(line + i)));
   }
 }
-
-// A strided image of one batch item, and the strides between its elements.
-template <class T>
-struct ImageView {
-  const T* data;
-  int64_t row, column, channel;
-};
 
 template <class T>
 struct RowSource {

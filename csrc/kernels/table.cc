@@ -2,6 +2,11 @@
 // each (see CMakeLists.txt).
 #include "table.h"
 
+#include "channels_forward.h"
+#include "channels_input_gradient.h"
+#include "channels_kernel_gradient.h"
+#include "columns_forward.h"
+#include "columns_input_gradient.h"
 #include "columns_kernel_gradient.h"
 
 namespace depthwise::DW_ISA {

@@ -183,16 +183,18 @@ def _pullback(
 
 def _array(name: str, value: npt.ArrayLike) -> Array:
     """`value` as an array that the native op can read: aligned, in native byte order."""
-    if type(value) is not np.ndarray:
+    if type(value) is np.ndarray:
+        array: Array = value
+    else:
         try:
-            value = np.asarray(value)
+            array = np.asarray(value)
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name}: expected an array, got {type(value).__name__} ({error})") from None
-    if not value.dtype.isnative:
-        value = value.astype(value.dtype.newbyteorder("="))
-    if not value.flags.aligned:
-        value = value.copy()
-    return value
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if not array.flags.aligned:
+        array = array.copy()
+    return array
 
 
 def _bias(bias: npt.ArrayLike | None) -> Array | None:
@@ -287,7 +289,9 @@ def _check_out(out: Array, call: _Call, x: Array, kernel: Array, bias: Array | N
         call.spec.check_out(out.shape, call.output_shape)
     flags = out.flags
     if not flags.writeable:
-        raise ValueError(f"out: expected an array that can be written, got a read-only one of shape {out.shape}")
+        raise ValueError(
+            f"out: expected an array that can be written, got a read-only one of shape {out.shape}"
+        )
     if not flags.aligned or not out.dtype.isnative:
         raise ValueError("out: expected an aligned array in native byte order, got one that is not")
     if not flags.c_contiguous and _overlaps_itself(out):
@@ -311,7 +315,8 @@ def _overlaps_itself(array: Array) -> bool:
 
 def _shares_memory(a: Array, b: Array) -> bool:
     """Exact where that is cheap to find out; else on the safe side."""
+    shares_memory: Any = np.shares_memory  # whose stub knows only the two special values of max_work
     try:
-        return bool(np.shares_memory(a, b, max_work=100_000))
+        return bool(shares_memory(a, b, max_work=100_000))
     except Exception:  # NumPy's TooHardError, which has no one place in all its versions
         return True
