@@ -124,7 +124,9 @@ bool columns_input_gradient(const Call& call) {
           }
         }
         const int64_t width = u.end - u.begin;
-        const bool adjacent = p.multiplier == 1 && rows.tap_step == 1 && columns.tap_step == 1;
+        // No taps at all: then offsets[0], where adjacent ones begin, has no value.
+        const bool adjacent =
+            n > 0 && p.multiplier == 1 && rows.tap_step == 1 && columns.tap_step == 1;
         const PlaneTaps<A> taps{data,    offsets, weights, p.multiplier * columns.taps, pitch, out,
                                 nullptr, finish,  adjacent};
         if (all_finite(weights, n)) {
