@@ -1,4 +1,5 @@
 // What the C ABI promises besides its numbers: threads, sizes of zero, refused arguments, memory.
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -52,9 +53,11 @@ std::vector<Problem> work_for_threads() {
       {1, 60, 40, 1, 1, 27, 1, 1, DEPTHWISE_LINEAR},
   };
   std::vector<Problem> problems;
+  int turn = 0;
   for (const Size& s : sizes) {
     for (const int layout : layouts) {
       for (const int dtype : dtypes) {
+        if ((check::under_asan || check::under_tsan) && turn++ % 3 != 0) continue;
         Case c = make_case(dtype, layout, s.channels, s.height, s.width, s.kernel, s.kernel);
         c.p.batch = s.batch;
         c.p.multiplier = s.multiplier;
@@ -324,9 +327,12 @@ TEST(steps_larger_than_the_image) {
 }
 
 TEST(memory_that_cannot_be_had_is_reported) {
-#if !defined(__linux__) || defined(DW_TEST_ADDRESS_SANITIZER) || defined(DW_TEST_THREAD_SANITIZER)
-  SKIP("limits the address space as Linux does; sanitizers need it");
+#if !defined(__linux__)
+  SKIP("limits the address space as Linux does");
 #else
+  if (check::under_asan || check::under_tsan) SKIP("sanitizers need the address space");
+  constexpr int unlimited = 77;
+  constexpr int unlimited = 3;
   Threads restore(1);
   for (const int layout : layouts) {
     // A kernel of 146 MB that is worked on in float32: more than malloc may have left in a corner.
@@ -349,6 +355,10 @@ TEST(memory_that_cannot_be_had_is_reported) {
       const rlim_t bytes = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE));
       const rlimit limit{bytes, bytes};
       if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(2);
+      void* const probe = std::malloc(size_t{1} << 28);
+      if (probe != nullptr) _exit(unlimited);
+      const int access = PROT_READ | PROT_WRITE, kind = MAP_PRIVATE | MAP_ANONYMOUS;
+      if (mmap(nullptr, size_t{1} << 30, access, kind, -1, 0) != MAP_FAILED) _exit(unlimited);
       const auto forward = depthwise_forward(&p, x.get(), kernel.get(), nullptr, y.get(), nullptr);
       const auto backward = depthwise_backward(&p, x.get(), kernel.get(), y.get(), nullptr,
                                                dx.get(), dkernel.get(), nullptr);
@@ -357,6 +367,9 @@ TEST(memory_that_cannot_be_had_is_reported) {
     int status = 0;
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status));
+    if (WEXITSTATUS(status) == unlimited) {
+      SKIP("the system does not limit the address space, as in QEMU's user mode");
+    }
     CHECK_EQ(WEXITSTATUS(status), 0);
   }
 #endif
