@@ -1,5 +1,5 @@
 // Every constant that was chosen by measurement or by a cache's size, in one place. Figures are of
-// a 2-core AMD EPYC (Zen 4; 32 KiB L1, 1 MiB L2 per core), `python -m benchmarks.run`.
+// one core of an AMD EPYC (Zen 4; 32 KiB L1, 1 MiB L2), AVX-512, taken with tools/time_kernel.cc.
 #ifndef DEPTHWISE_KERNELS_TUNING_H_
 #define DEPTHWISE_KERNELS_TUNING_H_
 
