@@ -101,7 +101,7 @@ inline void now_running(const char* isa, const std::string& case_text) {
   std::snprintf(running, sizeof running, "crashed: %s %s\n", isa, case_text.c_str());
 }
 inline void print_case_on_crash() {
-#if !defined(DW_TEST_ADDRESS_SANITIZER)
+  if (check::under_asan) return;  // it has more to say
   struct sigaction action{};
   action.sa_handler = [](int signal) {
     if (write(STDOUT_FILENO, running, std::strlen(running)) < 0) _exit(1);
@@ -109,7 +109,6 @@ inline void print_case_on_crash() {
   };
   action.sa_flags = static_cast<int>(SA_RESETHAND);
   for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigaction(signal, &action, nullptr);
-#endif
 }
 
 inline std::vector<const char*> supported_isas() {

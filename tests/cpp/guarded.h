@@ -13,19 +13,8 @@
 #include <cstring>
 #include <vector>
 
+#include "check.h"
 #include "numbers.h"
-
-#if defined(__has_feature)
-#define DW_TEST_HAS_FEATURE(feature) __has_feature(feature)
-#else
-#define DW_TEST_HAS_FEATURE(feature) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || DW_TEST_HAS_FEATURE(address_sanitizer)
-#define DW_TEST_ADDRESS_SANITIZER 1
-#endif
-#if defined(__SANITIZE_THREAD__) || DW_TEST_HAS_FEATURE(thread_sanitizer)
-#define DW_TEST_THREAD_SANITIZER 1
-#endif
 
 namespace depthwise::test {
 
@@ -36,33 +25,31 @@ enum class Edge { begin, end };
 class GuardedBlock {
  public:
   GuardedBlock(size_t bytes, Edge edge) : bytes_(bytes) {
-#if defined(DW_TEST_ADDRESS_SANITIZER)
-    (void)edge;
-    data_ = static_cast<unsigned char*>(std::malloc(bytes));
-#else
+    if (check::under_asan) {
+      data_ = static_cast<unsigned char*>(std::malloc(bytes));
+      return;
+    }
     const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     open_bytes_ = (bytes + page - 1) / page * page;
     mapped_bytes_ = open_bytes_ + 2 * page;
     void* const mapped =
         mmap(nullptr, mapped_bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) fail("mmap");
-    mapped_ = static_cast<unsigned char*>(mapped);
-    open_ = mapped_ + page;
+    open_ = static_cast<unsigned char*>(mapped) + page;
     if (open_bytes_ > 0 && mprotect(open_, open_bytes_, PROT_READ | PROT_WRITE) != 0) {
       fail("mprotect");
     }
     data_ = edge == Edge::begin ? open_ : open_ + (open_bytes_ - bytes);
     std::memset(open_, slack_byte, open_bytes_);
-#endif
   }
   GuardedBlock(const GuardedBlock&) = delete;
   GuardedBlock& operator=(const GuardedBlock&) = delete;
   ~GuardedBlock() {
-#if defined(DW_TEST_ADDRESS_SANITIZER)
-    std::free(data_);
-#else
-    munmap(mapped_, mapped_bytes_);
-#endif
+    if (open_ == nullptr) {
+      std::free(data_);
+    } else {
+      munmap(open_ - sysconf(_SC_PAGESIZE), mapped_bytes_);
+    }
   }
 
   unsigned char* data() const { return data_; }
@@ -70,13 +57,10 @@ class GuardedBlock {
 
   // Whether the rest of the page on the readable side is as it was.
   bool slack_is_untouched() const {
-#if defined(DW_TEST_ADDRESS_SANITIZER)
-    return true;
-#else
+    if (open_ == nullptr) return true;
     const auto is_slack = [](unsigned char byte) { return byte == slack_byte; };
     return std::all_of(open_, data_, is_slack) &&
            std::all_of(data_ + bytes_, open_ + open_bytes_, is_slack);
-#endif
   }
 
  private:
@@ -88,10 +72,8 @@ class GuardedBlock {
 
   size_t bytes_;
   unsigned char* data_ = nullptr;
-#if !defined(DW_TEST_ADDRESS_SANITIZER)
-  unsigned char *mapped_ = nullptr, *open_ = nullptr;
+  unsigned char* open_ = nullptr;  // the pages that may be used, between two that may not
   size_t open_bytes_ = 0, mapped_bytes_ = 0;
-#endif
 };
 
 // Where the elements of a 4-D array lie: strides in elements, the first byte used is an element's

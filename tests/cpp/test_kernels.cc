@@ -16,11 +16,7 @@ using namespace depthwise::test;
 
 namespace {
 
-#if defined(DW_TEST_ADDRESS_SANITIZER) || defined(DW_TEST_THREAD_SANITIZER)
-int64_t random_cases = 40;
-#else
-int64_t random_cases = 500;
-#endif
+int64_t random_cases = check::under_asan || check::under_tsan ? 40 : 500;
 int64_t first_case = 0;
 uint64_t seed = 20;
 

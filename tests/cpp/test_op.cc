@@ -353,7 +353,7 @@ TEST(memory_that_cannot_be_had_is_reported) {
       const rlim_t bytes = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE));
       const rlimit limit{bytes, bytes};
       if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(2);
-      void* const probe = std::malloc(size_t{1} << 28);
+      void* volatile probe = std::malloc(size_t{1} << 28);  // volatile: Clang would leave it out
       if (probe != nullptr) _exit(unlimited);
       const auto forward = depthwise_forward(&p, x.get(), kernel.get(), nullptr, y.get(), nullptr);
       const auto backward = depthwise_backward(&p, x.get(), kernel.get(), y.get(), nullptr,
