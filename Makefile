@@ -15,7 +15,7 @@ CTEST := PATH="$(CURDIR)/$(BIN):$$PATH" ctest
 # Folders are listed too: their time changes when a file is added, renamed or removed.
 NATIVE_SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake)
 PYTHON_SOURCES := $(shell find src -not -path '*/__pycache__*')
-CPP_FORMATTED = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc')
+CPP_FORMATTED = $(shell find csrc tests/cpp tools -name '*.h' -o -name '*.cc')
 
 # A stamp stands for a finished step and is remade when what it depends on is newer.
 TOOLS := $(VENV)/.tools
