@@ -54,21 +54,39 @@ class Buffer {
   bool held_ = false;
 };
 
-// Set when the interpreter is about to end, to the thread that ends it.
-std::atomic<pthread_t> ending_thread{};
+// Before Python 3.14 a thread that waits for the GIL when the interpreter ends is ended from
+// within, by unwinding its stack, which C++ frames do not survive. Only daemon threads, for which
+// nobody waits, can get there. So once the interpreter is about to end, a thread that comes back
+// from the op does not ask for the GIL any more but stays where it is.
 std::atomic<bool> ending{false};
+std::atomic<pthread_t> ending_thread{};  // the one that ends the interpreter: it may go on calling
+std::atomic<int> threads_asking{0};      // for the GIL, on their way back from the op
 
-// Runs `body` without the GIL. Once the interpreter ends, a thread that asks for the GIL back is
-// ended by it from within, which C++ frames turn into an abort (before Python 3.14): such a thread,
-// a daemon that nobody waits for, stays here instead.
+void take_gil(PyThreadState* state) {
+  ++threads_asking;
+  if (ending && !pthread_equal(ending_thread, pthread_self())) {
+    --threads_asking;
+    for (;;) pause();
+  }
+  PyEval_RestoreThread(state);
+  --threads_asking;
+}
+
+// Called by the interpreter before it ends. Threads that asked before they could know get the GIL;
+// the wait is bounded, in case one of them has been ended in some other way.
+void interpreter_ends() {
+  ending_thread = pthread_self();
+  ending = true;
+  const nb::gil_scoped_release release;
+  for (int i = 0; threads_asking > 0 && i < 10'000; ++i) usleep(100);
+}
+
+// Runs `body` without the GIL.
 template <class Body>
 depthwise_status without_gil(const Body& body) {
   PyThreadState* const state = PyEval_SaveThread();
   const depthwise_status status = body();
-  if (ending.load() && !pthread_equal(ending_thread.load(), pthread_self())) {
-    for (;;) pause();
-  }
-  PyEval_RestoreThread(state);
+  take_gil(state);
   return status;
 }
 
@@ -165,10 +183,7 @@ NB_MODULE(_native, m) {
   m.doc() = "The compiled op. Use it through depthwise.ops; this module checks nothing.";
   // Plans live in a cache that the interpreter may drop only after this module.
   nb::set_leak_warnings(false);
-  nb::module_::import_("atexit").attr("register")(nb::cpp_function([] {
-    ending_thread = pthread_self();
-    ending = true;
-  }));
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function(interpreter_ends));
   m.attr("version") = DEPTHWISE_VERSION;
 
   nb::class_<Plan>(m, "Plan", "A call's sizes and options, without its buffers.")
