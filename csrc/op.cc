@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <string>
 
 #include "kernels/table.h"
 #include "kernels/tuning.h"
@@ -228,6 +229,21 @@ extern "C" int depthwise_set_isa(const char* name) {
   depthwise::isa_in_use().store(isa);
   return 1;
 }
+
+extern "C" const char* depthwise_isa_name(int index) {
+  return index >= 0 && index < depthwise::isa_count
+             ? depthwise::isa_name(static_cast<depthwise::Isa>(index))
+             : nullptr;
+}
+
+extern "C" const char* depthwise_cpu_features(void) {
+  static const std::string features = depthwise::cpu_features();
+  return features.c_str();
+}
+
+extern "C" int depthwise_num_threads(void) { return depthwise::num_threads(); }
+
+extern "C" void depthwise_set_num_threads(int count) { depthwise::set_num_threads(count); }
 
 extern "C" const char* depthwise_kernel_name(int index) {
   depthwise::KernelSet set{};

@@ -53,6 +53,16 @@ DEPTHWISE_EXPORT int depthwise_set_isa(const char* name);  // 0 if unknown or no
 DEPTHWISE_EXPORT int depthwise_isa_compiled(const char* name);
 DEPTHWISE_EXPORT int depthwise_isa_supported(const char* name);  // compiled, and the CPU has it
 
+DEPTHWISE_EXPORT const char* depthwise_isa_name(int index);  // of all there are, null past the end
+
+// Features of this CPU that kernels could use, separated by spaces, for a human to read. The text
+// stays as long as the program runs.
+DEPTHWISE_EXPORT const char* depthwise_cpu_features(void);
+
+// Most threads a call uses, its caller's included: see runtime/pool.h.
+DEPTHWISE_EXPORT int depthwise_num_threads(void);
+DEPTHWISE_EXPORT void depthwise_set_num_threads(int count);
+
 // Name of the index-th kernel of the instruction set in use, null past the end. The first one that
 // takes a call's direction, dtype and shape runs it.
 DEPTHWISE_EXPORT const char* depthwise_kernel_name(int index);

@@ -13,8 +13,6 @@
 #include <vector>
 
 #include "op.h"
-#include "runtime/cpu.h"
-#include "runtime/pool.h"
 
 namespace nb = nanobind;
 
@@ -92,6 +90,12 @@ depthwise_status without_gil(const Body& body) {
 
 using Sizes = std::tuple<int64_t, int64_t>;
 
+// Where an array is, for frameworks that tell the address (0 for an array that is not there): its
+// strides follow, in elements and in the order of params.h.
+using Address = std::tuple<uintptr_t, int64_t, int64_t, int64_t, int64_t>;
+
+void* pointer(uintptr_t address) { return reinterpret_cast<void*>(address); }
+
 // Everything about a call but its buffers. Made once per combination of Spec, shapes and dtype.
 class Plan {
  public:
@@ -117,15 +121,8 @@ class Plan {
                nb::handle preactivation) const {
     const Buffer x_view(x, false), kernel_view(kernel, false), bias_view(bias, false);
     const Buffer y_view(y, true), preactivation_view(preactivation, true);
-    depthwise_params params = params_;
-    params.x = x_view.image_strides(channels_first());
-    params.kernel = kernel_view.kernel_strides();
-    params.y = y_view.image_strides(channels_first());
-    params.saved = preactivation_view.image_strides(channels_first());
-    check(without_gil([&] {
-      return depthwise_forward(&params, x_view.data(), kernel_view.data(), bias_view.data(),
-                               y_view.data(), preactivation_view.data());
-    }));
+    run_forward(image(x_view), filters(kernel_view), bias_view.data(), image(y_view),
+                image(preactivation_view));
   }
 
   void backward(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved, nb::handle dx,
@@ -133,22 +130,72 @@ class Plan {
     const Buffer x_view(x, false), kernel_view(kernel, false);
     const Buffer dy_view(dy, false), saved_view(saved, false);
     const Buffer dx_view(dx, true), dkernel_view(dkernel, true), dbias_view(dbias, true);
-    depthwise_params params = params_;
-    params.x = x_view.image_strides(channels_first());
-    params.kernel = kernel_view.kernel_strides();
-    params.dy = dy_view.image_strides(channels_first());
-    params.saved = saved_view.image_strides(channels_first());
-    params.dx = dx_view.image_strides(channels_first());
-    params.dkernel = dkernel_view.kernel_strides();
-    check(without_gil([&] {
-      return depthwise_backward(&params, x_view.data(), kernel_view.data(), dy_view.data(),
-                                saved_view.data(), dx_view.data(), dkernel_view.data(),
-                                dbias_view.data());
-    }));
+    run_backward(image(x_view), filters(kernel_view), image(dy_view), image(saved_view),
+                 image(dx_view), filters(dkernel_view), dbias_view.data());
+  }
+
+  void forward_at(Address x, Address kernel, uintptr_t bias, Address y,
+                  Address preactivation) const {
+    run_forward(image(x), filters(kernel), pointer(bias), image(y), image(preactivation));
+  }
+
+  void backward_at(Address x, Address kernel, Address dy, Address saved, Address dx,
+                   Address dkernel, uintptr_t dbias) const {
+    run_backward(image(x), filters(kernel), image(dy), image(saved), image(dx), filters(dkernel),
+                 pointer(dbias));
   }
 
  private:
+  struct Image {
+    void* data;
+    depthwise_image_strides strides;
+  };
+  struct Filters {
+    void* data;
+    depthwise_kernel_strides strides;
+  };
+
   bool channels_first() const { return params_.layout == DEPTHWISE_CHANNELS_FIRST; }
+  Image image(const Buffer& view) const {
+    return {view.data(), view.image_strides(channels_first())};
+  }
+  static Image image(const Address& at) {
+    const auto [data, batch, row, column, channel] = at;
+    return {pointer(data), {batch, row, column, channel}};
+  }
+  static Filters filters(const Buffer& view) { return {view.data(), view.kernel_strides()}; }
+  static Filters filters(const Address& at) {
+    const auto [data, row, column, channel, multiplier] = at;
+    return {pointer(data), {row, column, channel, multiplier}};
+  }
+
+  void run_forward(const Image& x, const Filters& kernel, const void* bias, const Image& y,
+                   const Image& preactivation) const {
+    depthwise_params params = params_;
+    params.x = x.strides;
+    params.kernel = kernel.strides;
+    params.y = y.strides;
+    params.saved = preactivation.strides;
+    check(without_gil([&] {
+      return depthwise_forward(&params, x.data, kernel.data, bias, y.data, preactivation.data);
+    }));
+  }
+
+  void run_backward(const Image& x, const Filters& kernel, const Image& dy, const Image& saved,
+                    const Image& dx, const Filters& dkernel, void* dbias) const {
+    depthwise_params params = params_;
+    params.x = x.strides;
+    params.kernel = kernel.strides;
+    params.dy = dy.strides;
+    params.saved = saved.strides;
+    params.dx = dx.strides;
+    params.dkernel = dkernel.strides;
+    check(without_gil([&] {
+      return depthwise_backward(&params, x.data, kernel.data, dy.data, saved.data, dx.data,
+                                dkernel.data, dbias);
+    }));
+  }
+
   static void check(depthwise_status status) {
     if (status == DEPTHWISE_OUT_OF_MEMORY) {
       PyErr_NoMemory();
@@ -164,8 +211,7 @@ class Plan {
 
 std::vector<std::string> isa_names(int (*chosen)(const char*)) {
   std::vector<std::string> names;
-  for (int i = 0; i < depthwise::isa_count; ++i) {
-    const char* name = depthwise::isa_name(static_cast<depthwise::Isa>(i));
+  for (int i = 0; const char* name = depthwise_isa_name(i); ++i) {
     if (chosen(name)) names.emplace_back(name);
   }
   return names;
@@ -199,7 +245,15 @@ NB_MODULE(_native, m) {
            "preactivation.")
       .def("backward", &Plan::backward, nb::arg("x"), nb::arg("kernel"), nb::arg("dy"),
            nb::arg("saved").none(), nb::arg("dx").none(), nb::arg("dkernel").none(),
-           nb::arg("dbias").none(), "Write the gradients that are not None.");
+           nb::arg("dbias").none(), "Write the gradients that are not None.")
+      .def("forward_at", &Plan::forward_at, nb::arg("x"), nb::arg("kernel"), nb::arg("bias"),
+           nb::arg("y"), nb::arg("preactivation"),
+           "The same on addresses: (address, strides of batch, row, column and channel) of an "
+           "image, (address, strides of row, column, channel and multiplier) of a kernel, in "
+           "elements; address 0 for what is not there.")
+      .def("backward_at", &Plan::backward_at, nb::arg("x"), nb::arg("kernel"), nb::arg("dy"),
+           nb::arg("saved"), nb::arg("dx"), nb::arg("dkernel"), nb::arg("dbias"),
+           "The same on addresses.");
 
   m.def("isa", [] { return std::string(depthwise_isa()); }, "Instruction set in use.");
   m.def(
@@ -211,8 +265,7 @@ NB_MODULE(_native, m) {
   m.def("compiled_isas", [] { return isa_names(depthwise_isa_compiled); });
   m.def("supported_isas", [] { return isa_names(depthwise_isa_supported); });
   m.def("kernel_names", kernel_names, "Kernels of the instruction set in use.");
-  m.def("cpu_features", depthwise::cpu_features);
-  m.def("default_num_threads", depthwise::default_num_threads);
-  m.def("num_threads", depthwise::num_threads);
-  m.def("set_num_threads", depthwise::set_num_threads, nb::arg("count"));
+  m.def("cpu_features", [] { return std::string(depthwise_cpu_features()); });
+  m.def("num_threads", depthwise_num_threads);
+  m.def("set_num_threads", depthwise_set_num_threads, nb::arg("count"));
 }

@@ -42,6 +42,30 @@ class Plan:
     ) -> None:
         """Write the gradients that are not None."""
 
+    def forward_at(
+        self,
+        x: tuple[int, int, int, int, int],
+        kernel: tuple[int, int, int, int, int],
+        bias: int,
+        y: tuple[int, int, int, int, int],
+        preactivation: tuple[int, int, int, int, int],
+    ) -> None:
+        """
+        The same on addresses: (address, strides of batch, row, column and channel) of an image, (address, strides of row, column, channel and multiplier) of a kernel, in elements; address 0 for what is not there.
+        """
+
+    def backward_at(
+        self,
+        x: tuple[int, int, int, int, int],
+        kernel: tuple[int, int, int, int, int],
+        dy: tuple[int, int, int, int, int],
+        saved: tuple[int, int, int, int, int],
+        dx: tuple[int, int, int, int, int],
+        dkernel: tuple[int, int, int, int, int],
+        dbias: int,
+    ) -> None:
+        """The same on addresses."""
+
 def isa() -> str:
     """Instruction set in use."""
 
@@ -54,6 +78,5 @@ def kernel_names() -> list[str]:
     """Kernels of the instruction set in use."""
 
 def cpu_features() -> str: ...
-def default_num_threads() -> int: ...
 def num_threads() -> int: ...
 def set_num_threads(count: int) -> None: ...

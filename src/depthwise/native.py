@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import SupportsIndex
 
 from depthwise import _native
@@ -22,6 +23,7 @@ __all__ = [
     "force_isa",
     "get_num_threads",
     "info",
+    "library_path",
     "make_plan",
     "set_num_threads",
     "supported_isas",
@@ -64,6 +66,21 @@ def make_plan(spec: Spec, input_shape: tuple[int, int, int, int], dtype: str) ->
         activation=spec.activation.info.code,
         alpha=spec.activation.alpha,
     )
+
+
+def library_path(name: str) -> str:
+    """Path of a compiled library of this package that a framework loads by itself.
+
+    Args:
+        name: "_tensorflow_op" or "_xla_ffi".
+
+    Raises:
+        ImportError: this build does not have it.
+    """
+    path = Path(_native.__file__).parent / f"{name}.so"
+    if not path.exists():
+        raise ImportError(f"this build of depthwise has no {path.name}; it was looked for in {path.parent}")
+    return str(path)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,2 @@
+// TensorFlow's ops, registered through its C API.
+#include "bindings/dense_call.h"

@@ -1,0 +1,2 @@
+// The handlers that XLA calls.
+#include "bindings/dense_call.h"
