@@ -90,8 +90,9 @@ depthwise_status without_gil(const Body& body) {
 
 using Sizes = std::tuple<int64_t, int64_t>;
 
-// Where an array is, for frameworks that tell the address (0 for an array that is not there): its
-// strides follow, in elements and in the order of params.h.
+// Where an array is, for frameworks that tell the address (0 for an array that is not there). Its
+// strides follow, in elements: those of batch, row, column and channel for an image, of row,
+// column, channel and multiplier for a kernel.
 using Address = std::tuple<uintptr_t, int64_t, int64_t, int64_t, int64_t>;
 
 void* pointer(uintptr_t address) { return reinterpret_cast<void*>(address); }
@@ -248,9 +249,7 @@ NB_MODULE(_native, m) {
            nb::arg("dbias").none(), "Write the gradients that are not None.")
       .def("forward_at", &Plan::forward_at, nb::arg("x"), nb::arg("kernel"), nb::arg("bias"),
            nb::arg("y"), nb::arg("preactivation"),
-           "The same on addresses: (address, strides of batch, row, column and channel) of an "
-           "image, (address, strides of row, column, channel and multiplier) of a kernel, in "
-           "elements; address 0 for what is not there.")
+           "The same on addresses, each with its strides (csrc/bindings/python.cc).")
       .def("backward_at", &Plan::backward_at, nb::arg("x"), nb::arg("kernel"), nb::arg("dy"),
            nb::arg("saved"), nb::arg("dx"), nb::arg("dkernel"), nb::arg("dbias"),
            "The same on addresses.");

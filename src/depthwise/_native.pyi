@@ -51,7 +51,7 @@ class Plan:
         preactivation: tuple[int, int, int, int, int],
     ) -> None:
         """
-        The same on addresses: (address, strides of batch, row, column and channel) of an image, (address, strides of row, column, channel and multiplier) of a kernel, in elements; address 0 for what is not there.
+        The same on addresses, each with its strides (csrc/bindings/python.cc).
         """
 
     def backward_at(
