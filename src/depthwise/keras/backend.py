@@ -1,0 +1,78 @@
+"""The op on the tensors of Keras's backend, whichever it is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from depthwise.spec import Spec
+
+__all__ = ["compiles_whole_models", "convolve"]
+
+Tensor = Any  # of the backend
+
+
+def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:
+    """`spec` on an image, a kernel (height, width, channels, multiplier) and a bias; all of one dtype."""
+    return _convolution(keras.backend.backend())(x, kernel, bias, spec)
+
+
+def compiles_whole_models() -> bool:
+    """Whether Keras may compile a model that holds the op with XLA. TensorFlow cannot do so with ops of others."""
+    return keras.backend.backend() != "tensorflow"
+
+
+@functools.cache
+def _convolution(backend: str) -> Callable[[Tensor, Tensor, Tensor | None, Spec], Tensor]:
+    """The op of one backend; only its framework is imported."""
+    if backend == "torch":
+        return _torch_convolution()
+    if backend == "tensorflow":
+        from depthwise.tensorflow import depthwise_conv2d as op
+    elif backend == "jax":
+        from depthwise.jax import depthwise_conv2d as op
+    elif backend == "numpy":
+        from depthwise.ops import depthwise_conv2d as op
+    else:
+        raise NotImplementedError(
+            f"depthwise.keras: expected one of the Keras backends tensorflow, jax, torch and numpy, got {backend}"
+        )
+
+    def convolution(x: Tensor, kernel: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:
+        return op(
+            x,
+            kernel,
+            bias,
+            strides=spec.strides,
+            padding=spec.padding,
+            data_format=spec.data_format,
+            dilation_rate=spec.dilation_rate,
+            activation=spec.activation,
+        )
+
+    return convolution
+
+
+def _torch_convolution() -> Callable[[Tensor, Tensor, Tensor | None, Spec], Tensor]:
+    """PyTorch's op takes (batch, channels, height, width) in any memory order: views, no copies."""
+    from depthwise.torch.ops import convolve as op
+
+    def convolution(x: Tensor, kernel: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:
+        height, width, channels, multiplier = kernel.shape
+        channels_last = spec.data_format == "channels_last"
+        y = op(
+            x.permute(0, 3, 1, 2) if channels_last else x,
+            kernel.permute(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width),
+            bias,
+            strides=spec.strides,
+            padding=spec.padding,
+            dilation_rate=spec.dilation_rate,
+            activation=spec.activation,
+            channels_last=channels_last,
+        )
+        return y.permute(0, 2, 3, 1) if channels_last else y
+
+    return convolution

@@ -1,0 +1,197 @@
+"""What the layers have in common: a stock layer of Keras whose call goes to the fused op.
+
+Weights, configs, saving, dtype policies, regularizers and constraints are inherited. What changes is the
+computation, and which arguments it takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from depthwise.activations import Activation
+from depthwise.keras.arguments import Options, layer_spec, modern_config, normalise
+from depthwise.keras.backend import compiles_whole_models, convolve
+from depthwise.keras.export import exporting, standard_convolution
+from depthwise.keras.fusing import fused_activation
+
+__all__ = ["DepthwiseConv", "SeparableConv", "split"]
+
+Tensor = Any  # of Keras's backend
+
+_LINEAR = Activation("linear")
+
+
+class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
+    """What the four layers have in common. The stock layer comes next in their method resolution order.
+
+    An instance of a stock layer may be given one of these classes: everything beyond what it has then is a class
+    attribute here, or found out when it is needed.
+    """
+
+    rank: int
+    strided_dilation: bool = False
+
+    def _construct(self, rank: int, options: dict[str, Any], kwargs: dict[str, Any]) -> None:
+        """Run the stock layer's constructor on checked arguments. Padding in numbers is ours alone."""
+        kwargs = modern_config(kwargs)
+        strided_dilation = kwargs.pop("strided_dilation", False)
+        checked = normalise(rank, **options, strided_dilation=strided_dilation)
+        given = checked._asdict()
+        if not isinstance(checked.padding, str):
+            given["padding"] = "valid"
+        super().__init__(**given, **kwargs)
+        self.padding = checked.padding
+        self.strided_dilation = strided_dilation
+        self.supports_jit = compiles_whole_models()
+
+    @property
+    def _options(self) -> Options:
+        return Options(
+            tuple(self.kernel_size),
+            tuple(self.strides),
+            self.padding if isinstance(self.padding, str) else _as_tuples(self.padding),
+            self.depth_multiplier,
+            self.data_format,
+            tuple(self.dilation_rate),
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the weights for inputs of this shape, of which the channels must be known."""
+        channel_axis = len(input_shape) - 1 if self.data_format == "channels_last" else 1
+        if len(input_shape) == self.rank + 2 and input_shape[channel_axis] is None:
+            raise ValueError(
+                f"input_shape: expected known channels on axis {channel_axis} with data_format "
+                f"'{self.data_format}', got {input_shape}"
+            )
+        super().build(input_shape)
+        self.input_spec = keras.InputSpec(ndim=self.rank + 2, axes={channel_axis: input_shape[channel_axis]})
+
+    def _depthwise(
+        self, inputs: Tensor, kernel: Tensor, bias: Tensor | None, activation: Activation
+    ) -> Tensor:
+        """The depthwise convolution on tensors, of any of the backend's dtypes."""
+        spec = layer_spec(self._options, activation, bias is not None)
+        x, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
+        bias = None if bias is None else ops.convert_to_tensor(bias)
+        if not keras.backend.standardize_dtype(x.dtype) == keras.backend.standardize_dtype(kernel.dtype):
+            dtype = keras.backend.result_type(x.dtype, kernel.dtype)
+            x, kernel = ops.cast(x, dtype), ops.cast(kernel, dtype)
+            bias = None if bias is None else ops.cast(bias, dtype)
+        if self.rank == 1:
+            line_axis = 1 if self.data_format == "channels_last" else 2
+            x, kernel = ops.expand_dims(x, line_axis), ops.expand_dims(kernel, 0)
+            return ops.squeeze(convolve(x, kernel, bias, spec), line_axis)
+        return convolve(x, kernel, bias, spec)
+
+    def _standard(self, inputs: Tensor, kernel: Tensor) -> Tensor:
+        """The depthwise convolution in the framework's own operations."""
+        spec = layer_spec(self._options, _LINEAR, use_bias=False)
+        x, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
+        if self.rank == 1:
+            line_axis = 1 if self.data_format == "channels_last" else 2
+            x, kernel = ops.expand_dims(x, line_axis), ops.expand_dims(kernel, 0)
+            return ops.squeeze(standard_convolution(x, kernel, spec), line_axis)
+        return standard_convolution(x, kernel, spec)
+
+    def _add_bias(self, outputs: Tensor) -> Tensor:
+        if not self.use_bias:
+            return outputs
+        if self.data_format == "channels_last":
+            return ops.add(outputs, self.bias)
+        return ops.add(outputs, ops.reshape(self.bias, (1, -1) + (1,) * self.rank))
+
+    def _activate(self, outputs: Tensor) -> Tensor:
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Shape of the output; None where it depends on a size that is None in `input_shape`."""
+        spec = layer_spec(self._options, _LINEAR, use_bias=False)
+        shape = list(input_shape)
+        if self.rank == 2:
+            return self._with_filters(list(spec.output_shape(shape)))
+        line_axis = 1 if self.data_format == "channels_last" else 2
+        if len(shape) != 3:
+            raise ValueError(f"input_shape: expected 3 sizes, got {len(shape)}: {tuple(shape)}")
+        output = list(spec.output_shape([*shape[:line_axis], 1, *shape[line_axis:]]))
+        del output[line_axis]
+        return self._with_filters(output)
+
+    def _with_filters(self, shape: list[int | None]) -> tuple[int | None, ...]:
+        return tuple(shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """The stock layer's config; `strided_dilation` is in it only when it is set."""
+        config: dict[str, Any] = super().get_config()
+        if self.strided_dilation:
+            config["strided_dilation"] = True
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """A layer from a config, also from one that Keras 2 wrote."""
+        return super().from_config(modern_config(config))
+
+
+class DepthwiseConv(_DepthwiseLayer):
+    """DepthwiseConv1D and DepthwiseConv2D."""
+
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
+        """The convolution alone, without bias and activation, as tf.keras names it.
+
+        `call` uses it: override it to change the kernel on its way, for one (`super().convolution_op(inputs,
+        standardised_kernel)`). The bias and the activation then follow as operations of their own.
+
+        Args:
+            inputs: image, in the layer's data format.
+            kernel: of the shape of `self.kernel`.
+        """
+        if exporting(inputs):
+            return self._standard(inputs, kernel)
+        return self._depthwise(inputs, kernel, None, _LINEAR)
+
+    @property
+    def depthwise_kernel(self) -> Any:
+        """The kernel, as tf.keras names it."""
+        return self.kernel
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """The layer on an image, in its data format."""
+        fused = fused_activation(self.activation)
+        overridden = type(self).convolution_op is not DepthwiseConv.convolution_op
+        if overridden or exporting(inputs):
+            return self._activate(self._add_bias(self.convolution_op(inputs, self.kernel)))
+        bias = self.bias if self.use_bias else None
+        outputs = self._depthwise(inputs, self.kernel, bias, _LINEAR if fused is None else fused)
+        return outputs if fused is not None else self._activate(outputs)
+
+
+class SeparableConv(_DepthwiseLayer):
+    """SeparableConv1D and SeparableConv2D: a depthwise convolution, then one of 1 x 1 across the channels."""
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """The layer on an image, in its data format."""
+        if exporting(inputs):
+            outputs = self._standard(inputs, self.depthwise_kernel)
+        else:
+            outputs = self._depthwise(inputs, self.depthwise_kernel, None, _LINEAR)
+        outputs = ops.conv(outputs, self.pointwise_kernel, 1, "valid", self.data_format)
+        return self._activate(self._add_bias(outputs))
+
+    def _with_filters(self, shape: list[int | None]) -> tuple[int | None, ...]:
+        shape[-1 if self.data_format == "channels_last" else 1] = self.filters
+        return tuple(shape)
+
+
+def split(given: dict[str, Any], kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A constructor's arguments: those that `normalise` checks, and those that are Keras's affair."""
+    options = {name: given[name] for name in Options._fields}
+    own = {*options, "self", "kwargs", "__class__"}
+    return options, {**{name: value for name, value in given.items() if name not in own}, **kwargs}
+
+
+def _as_tuples(value: Any) -> tuple[Any, ...]:
+    """A nested sequence, whatever Keras made of it, in tuples."""
+    return tuple(_as_tuples(item) if isinstance(item, (list, tuple)) else item for item in value)
