@@ -10,7 +10,7 @@ import keras
 
 from depthwise import arguments
 from depthwise.activations import Activation
-from depthwise.arguments import Padding, PaddingLike, Pair
+from depthwise.arguments import Padding, Pair
 from depthwise.spec import Spec
 
 __all__ = ["Options", "layer_spec", "modern_config", "normalise"]
@@ -118,7 +118,7 @@ def _sizes(name: str, value: Any, rank: int) -> tuple[int, ...]:
     return (arguments.integer_argument(name, value),)
 
 
-def _padding(value: PaddingLike, rank: int) -> Padding | Pair:
+def _padding(value: Any, rank: int) -> Padding | Pair:
     if rank == 2:
         return arguments.padding_argument(value)
     if isinstance(value, str):

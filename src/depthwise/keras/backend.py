@@ -22,7 +22,7 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, spec: Spec) -> Tens
 
 def compiles_whole_models() -> bool:
     """Whether Keras may compile a model that holds the op with XLA. TensorFlow cannot do so with ops of others."""
-    return keras.backend.backend() != "tensorflow"
+    return bool(keras.backend.backend() != "tensorflow")
 
 
 @functools.cache

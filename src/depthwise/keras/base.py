@@ -6,7 +6,7 @@ computation, and which arguments it takes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -31,7 +31,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
     attribute here, or found out when it is needed.
     """
 
-    rank: int
+    rank: ClassVar[int]
     strided_dilation: bool = False
 
     def _construct(self, rank: int, options: dict[str, Any], kwargs: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
         spec = layer_spec(self._options, activation, bias is not None)
         x, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
         bias = None if bias is None else ops.convert_to_tensor(bias)
-        if not keras.backend.standardize_dtype(x.dtype) == keras.backend.standardize_dtype(kernel.dtype):
+        if keras.backend.standardize_dtype(x.dtype) != keras.backend.standardize_dtype(kernel.dtype):
             dtype = keras.backend.result_type(x.dtype, kernel.dtype)
             x, kernel = ops.cast(x, dtype), ops.cast(kernel, dtype)
             bias = None if bias is None else ops.cast(bias, dtype)
