@@ -1,0 +1,158 @@
+"""The gradients of the ops, as TensorFlow asks for them: functions from a node to the gradients of its inputs.
+
+The first derivative is one native op per gradient, with the activation's derivative fused into it. It is bilinear
+in what it is given but for the activation; so a derivative of it is made of the same ops without an activation,
+and of the activation's derivative in TensorFlow's own functions. Both can be differentiated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from depthwise.activations import ACTIVATIONS, Activation
+from depthwise.derivatives import Functions, scale_by_derivative
+from depthwise.tensorflow.library import LINEAR, Attributes, convolve, input_gradient, kernel_gradient
+
+__all__: list[str] = []
+
+_FUNCTIONS = Functions(where=tf.where, exp=tf.exp, tanh=tf.tanh, erf=tf.math.erf)
+_NAMES = {info.code: name for name, info in ACTIVATIONS.items()}
+_ATTRIBUTES = (
+    "strides",
+    "dilation_rate",
+    "padding",
+    "explicit_padding",
+    "data_format",
+    "activation",
+    "alpha",
+)
+
+
+@tf.RegisterGradient("Depthwise>Conv2d")
+def _convolution(op: Any, dy: Any, _: Any) -> list[Any]:
+    x, kernel, *biases = op.inputs
+    bias = biases[0] if biases else None
+    attributes = _attributes(op)
+    activation = _activation(attributes)
+    saved = None
+    if activation.info.needs_preactivation:
+        _keep_preactivation(op)
+        saved = op.outputs[1]
+    elif activation.name != "linear":
+        saved = op.outputs[0]
+    unwanted = _unwanted(op)
+    dx = dkernel = dbias = None
+    if 0 not in unwanted:
+        dx = input_gradient(x, kernel, bias, dy, saved, attributes)
+    if 1 not in unwanted or (biases and 2 not in unwanted):
+        dkernel, dbias = kernel_gradient(x, kernel, bias, dy, saved, attributes)
+    return [dx, dkernel, dbias][: 2 + len(biases)]
+
+
+@dataclass(frozen=True)
+class _First:
+    """The node of a first derivative, taken apart."""
+
+    x: Any
+    kernel: Any
+    bias: Any | None
+    dy: Any
+    saved: Any | None
+    activation: Activation
+    linear: Attributes  # those of the convolution without its activation
+
+    @classmethod
+    def of(cls, op: Any) -> _First:
+        x, kernel, *rest = op.inputs
+        attributes = _attributes(op)
+        activation = _activation(attributes)
+        saved = None if activation.name == "linear" else rest.pop()
+        dy = rest.pop()
+        bias = rest.pop() if rest else None
+        return cls(x, kernel, bias, dy, saved, activation, {**attributes, **LINEAR})
+
+
+@tf.RegisterGradient("Depthwise>Conv2dInputGradient")
+def _of_input_gradient(op: Any, ddx: Any) -> list[Any]:
+    first = _First.of(op)
+    ddz, _ = convolve(ddx, first.kernel, None, first.linear)
+    dx, dkernel, dbias, ddy, dsaved, dz = _through_activation(first, ddz)
+    from_kernel, _ = kernel_gradient(ddx, first.kernel, None, dz, None, first.linear)
+    return _inputs(first, dx, _sum(dkernel, from_kernel), dbias, ddy, dsaved)
+
+
+@tf.RegisterGradient("Depthwise>Conv2dKernelGradient")
+def _of_kernel_gradient(op: Any, ddkernel: Any, ddbias: Any) -> list[Any]:
+    first = _First.of(op)
+    ddz, _ = convolve(first.x, ddkernel, None if first.bias is None else ddbias, first.linear)
+    dx, dkernel, dbias, ddy, dsaved, dz = _through_activation(first, ddz)
+    from_x = input_gradient(first.x, ddkernel, None, dz, None, first.linear)
+    return _inputs(first, _sum(dx, from_x), dkernel, dbias, ddy, dsaved)
+
+
+def _through_activation(first: _First, ddz: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
+    """What the gradient `ddz` with respect to dz = dy * activation'(z) makes of what dz was made from.
+
+    Returns:
+        The gradients with respect to x, kernel, bias, dy and saved, None where there is none, and dz.
+    """
+    if first.saved is None:
+        return None, None, None, ddz, None, first.dy
+    if not first.activation.info.needs_preactivation:
+        # y is an output of the convolution: its own gradient takes the rest of the way.
+        dz, ddy, dy_saved = _scaled(first, first.saved, ddz)
+        return None, None, None, ddy, dy_saved, dz
+    # z may not have been kept, and is no output that a gradient comes back to: computed anew it is one.
+    z, _ = convolve(first.x, first.kernel, first.bias, first.linear)
+    dz, ddy, dz_saved = _scaled(first, z, ddz)
+    dx = input_gradient(first.x, first.kernel, None, dz_saved, None, first.linear)
+    dkernel, dbias = kernel_gradient(first.x, first.kernel, first.bias, dz_saved, None, first.linear)
+    return dx, dkernel, dbias, ddy, None, dz
+
+
+def _scaled(first: _First, saved: Any, ddz: Any) -> tuple[Any, Any, Any]:
+    """dz, and the gradients with respect to dy and saved for a gradient `ddz` with respect to it."""
+    with tf.GradientTape() as tape:
+        tape.watch(saved)
+        dz = scale_by_derivative(first.activation, first.dy, saved, _FUNCTIONS)
+    dsaved = tape.gradient(dz, saved, output_gradients=ddz)
+    return dz, scale_by_derivative(first.activation, ddz, saved, _FUNCTIONS), dsaved
+
+
+def _inputs(first: _First, dx: Any, dkernel: Any, dbias: Any, ddy: Any, dsaved: Any) -> list[Any]:
+    """The gradients in the order of the node's inputs."""
+    biases = [] if first.bias is None else [dbias]
+    saves = [] if first.saved is None else [dsaved]
+    return [dx, dkernel, *biases, ddy, *saves]
+
+
+def _sum(a: Any | None, b: Any) -> Any:
+    return b if a is None else a + b
+
+
+def _attributes(op: Any) -> Attributes:
+    return {name: op.get_attr(name) for name in _ATTRIBUTES}
+
+
+def _activation(attributes: Attributes) -> Activation:
+    name = _NAMES[attributes["activation"]]
+    return Activation(name, float(attributes["alpha"]))
+
+
+def _unwanted(op: Any) -> Collection[int]:
+    """Which inputs need no gradient. Known where execution is eager; a graph leaves unused nodes out later."""
+    return getattr(op, "skip_input_indices", None) or ()
+
+
+def _keep_preactivation(op: Any) -> None:
+    """Let a node that is in a graph keep z, now that a gradient needs it.
+
+    Without that z would be computed again: correct, but slower. It is why inference does not pay for z.
+    """
+    if isinstance(op, tf.Operation) and hasattr(op, "_set_attr") and not op.get_attr("keep_preactivation"):
+        keep = tf.compat.v1.AttrValue(b=True)
+        op._set_attr("keep_preactivation", keep)  # noqa: SLF001  # as TensorFlow's own gradients of loops do
