@@ -7,6 +7,7 @@
 (1, 32, 32, 3)
 """
 
+from depthwise.accelerate import Replacement, accelerate
 from depthwise.activations import Activation
 from depthwise.native import Info, get_num_threads, info, set_num_threads
 from depthwise.native import version as __version__
@@ -18,8 +19,10 @@ __all__ = [
     "Cost",
     "Gradients",
     "Info",
+    "Replacement",
     "Spec",
     "__version__",
+    "accelerate",
     "depthwise_conv2d",
     "depthwise_conv2d_vjp",
     "get_num_threads",

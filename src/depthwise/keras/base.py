@@ -17,7 +17,7 @@ from depthwise.keras.backend import compiles_whole_models, convolve
 from depthwise.keras.export import exporting, standard_convolution
 from depthwise.keras.fusing import fused_activation
 
-__all__ = ["DepthwiseConv", "SeparableConv", "split"]
+__all__ = ["DepthwiseConv", "GroupedConv", "SeparableConv", "split"]
 
 Tensor = Any  # of Keras's backend
 
@@ -25,7 +25,7 @@ _LINEAR = Activation("linear")
 
 
 class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
-    """What the four layers have in common. The stock layer comes next in their method resolution order.
+    """What all layers have in common. The stock layer comes next in their method resolution order.
 
     An instance of a stock layer may be given one of these classes: everything beyond what it has then is a class
     attribute here, or found out when it is needed.
@@ -36,16 +36,29 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def _construct(self, rank: int, options: dict[str, Any], kwargs: dict[str, Any]) -> None:
         """Run the stock layer's constructor on checked arguments. Padding in numbers is ours alone."""
-        kwargs = modern_config(kwargs)
+        kwargs = self._modern(kwargs)
         strided_dilation = kwargs.pop("strided_dilation", False)
         checked = normalise(rank, **options, strided_dilation=strided_dilation)
         given = checked._asdict()
         if not isinstance(checked.padding, str):
             given["padding"] = "valid"
-        super().__init__(**given, **kwargs)
+        super().__init__(**self._stock_arguments(given), **kwargs)
         self.padding = checked.padding
         self.strided_dilation = strided_dilation
         self.supports_jit = compiles_whole_models()
+
+    @staticmethod
+    def _modern(config: dict[str, Any]) -> dict[str, Any]:
+        """A config without what only Keras 2 wrote."""
+        return modern_config(config)
+
+    def _stock_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The checked arguments as the stock layer's constructor takes them."""
+        return given
+
+    def _filters(self, kernel: Tensor) -> Tensor:
+        """The kernel as (window, channels, multiplier), with the window's one or two sizes."""
+        return kernel
 
     @property
     def _options(self) -> Options:
@@ -74,7 +87,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
     ) -> Tensor:
         """The depthwise convolution on tensors, of any of the backend's dtypes."""
         spec = layer_spec(self._options, activation, bias is not None)
-        x, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
+        x, kernel = ops.convert_to_tensor(inputs), self._filters(ops.convert_to_tensor(kernel))
         bias = None if bias is None else ops.convert_to_tensor(bias)
         if keras.backend.standardize_dtype(x.dtype) != keras.backend.standardize_dtype(kernel.dtype):
             dtype = keras.backend.result_type(x.dtype, kernel.dtype)
@@ -89,7 +102,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
     def _standard(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The depthwise convolution in the framework's own operations."""
         spec = layer_spec(self._options, _LINEAR, use_bias=False)
-        x, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
+        x, kernel = ops.convert_to_tensor(inputs), self._filters(ops.convert_to_tensor(kernel))
         if self.rank == 1:
             line_axis = 1 if self.data_format == "channels_last" else 2
             x, kernel = ops.expand_dims(x, line_axis), ops.expand_dims(kernel, 0)
@@ -132,7 +145,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         """A layer from a config, also from one that Keras 2 wrote."""
-        return super().from_config(modern_config(config))
+        return super().from_config(cls._modern(config))
 
 
 class DepthwiseConv(_DepthwiseLayer):
@@ -166,6 +179,35 @@ class DepthwiseConv(_DepthwiseLayer):
         bias = self.bias if self.use_bias else None
         outputs = self._depthwise(inputs, self.kernel, bias, _LINEAR if fused is None else fused)
         return outputs if fused is not None else self._activate(outputs)
+
+
+class GroupedConv(DepthwiseConv):
+    """GroupedConv2D: weights and arguments of the ordinary convolution, with one channel in each group."""
+
+    @property
+    def depth_multiplier(self) -> int:
+        """Filters per input channel."""
+        return int(self.filters // self.groups)
+
+    @staticmethod
+    def _modern(config: dict[str, Any]) -> dict[str, Any]:
+        return config  # the keys that mean nothing for a depthwise layer are its own
+
+    def _stock_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if name != "depth_multiplier"}
+
+    def _filters(self, kernel: Tensor) -> Tensor:
+        return ops.reshape(kernel, (*self.kernel_size, self.groups, self.depth_multiplier))
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the weights for inputs of this shape, which has as many channels as there are groups."""
+        channels = input_shape[-1 if self.data_format == "channels_last" else 1]
+        if channels != self.groups:
+            raise ValueError(
+                f"groups: expected the number of input channels, which is {channels} for input_shape={input_shape} "
+                f"with data_format '{self.data_format}', got {self.groups}"
+            )
+        super().build(input_shape)
 
 
 class SeparableConv(_DepthwiseLayer):

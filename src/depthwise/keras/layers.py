@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import keras
 
 from depthwise.arguments import PaddingLike, PairLike
-from depthwise.keras.base import DepthwiseConv, SeparableConv, split
+from depthwise.keras.base import DepthwiseConv, GroupedConv, SeparableConv, split
 
-__all__ = ["DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"]
+__all__ = ["DepthwiseConv1D", "DepthwiseConv2D", "GroupedConv2D", "SeparableConv1D", "SeparableConv2D"]
 
 
 @keras.saving.register_keras_serializable(package="depthwise")
@@ -219,3 +219,46 @@ class SeparableConv1D(SeparableConv, keras.layers.SeparableConv1D):  # type: ign
     ) -> None:
         options, others = split(locals(), kwargs)
         self._construct(1, options, others)
+
+
+@keras.saving.register_keras_serializable(package="depthwise")
+class GroupedConv2D(GroupedConv, keras.layers.Conv2D):  # type: ignore[misc]
+    """`keras.layers.Conv2D` with as many groups as channels, which is a depthwise convolution, on its kernels.
+
+    `depthwise.accelerate` puts it where a model (ConvNeXt, for one) has such a layer: the arguments and the weights are
+    those of Conv2D, with a kernel of shape (kernel height, kernel width, 1, filters). New models are better off with
+    `DepthwiseConv2D`.
+
+    >>> from depthwise.keras.layers import GroupedConv2D
+    >>> GroupedConv2D(64, 7, padding="same", groups=32).compute_output_shape((None, 56, 56, 32))
+    (None, 56, 56, 64)
+
+    Args:
+        filters: output channels, a multiple of `groups`.
+        kernel_size, strides, padding, data_format, dilation_rate, activation, use_bias: as in `DepthwiseConv2D`.
+        groups: the number of input channels.
+        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, activity_regularizer,
+            kernel_constraint, bias_constraint, **kwargs: as in `keras.layers.Conv2D`.
+
+    Raises:
+        TypeError, ValueError: as `DepthwiseConv2D`; when it is built, for an input of another number of channels.
+    """
+
+    rank: ClassVar[int] = 2
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: PairLike,
+        strides: PairLike = (1, 1),
+        padding: PaddingLike = "valid",
+        data_format: str | None = None,
+        dilation_rate: PairLike = (1, 1),
+        groups: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        if filters % groups:
+            raise ValueError(f"filters: expected a multiple of groups={groups}, got {filters}")
+        given = {"depth_multiplier": filters // groups, **locals()}
+        options, others = split(given, kwargs)
+        self._construct(2, options, others)

@@ -1,0 +1,95 @@
+"""`accelerate`: a model of Keras or PyTorch, with these layers where the frameworks' own stand.
+
+The work is done in the model's own front-end; here is what both have in common: what is reported, and finding out
+whose model it is without importing a framework that the caller has not imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+__all__ = ["Replacement", "accelerate", "print_report"]
+
+Model = TypeVar("Model")
+
+
+class Replacement(NamedTuple):
+    """What `accelerate` did about one layer.
+
+    Attributes:
+        name: of the layer, with those of the models that it lies in: "backbone/block1_dwconv".
+        action: "replaced", "folded" (batch normalization or activation, into the convolution before it) or "left".
+        reason: why it was left, or what it was folded into; empty for what was replaced.
+    """
+
+    name: str
+    action: str
+    reason: str = ""
+
+
+def print_report(replacements: Sequence[Replacement]) -> None:
+    """Print what was done, and for every layer that was left, why."""
+    counts = [
+        f"{sum(r.action == action for r in replacements)} {action}"
+        for action in ("replaced", "folded", "left")
+        if action == "replaced" or any(r.action == action for r in replacements)
+    ]
+    print(f"depthwise.accelerate: {', '.join(counts)}")
+    for name, action, reason in replacements:
+        print(f"  {action:8}  {name}{': ' + reason if reason else ''}")
+
+
+def accelerate(
+    model: Model,
+    *,
+    inference: bool = False,
+    report: Callable[[Sequence[Replacement]], None] | None = print_report,
+) -> Model:
+    """Put this package's depthwise layers where a Keras or PyTorch model has its framework's own.
+
+    The model is changed in place and computes the same, to the rounding of its dtype. Its weights stay the very
+    objects they are, so optimizers, checkpoints and shared layers go on as before; names, trainability and hooks
+    are kept.
+
+    In Keras models: DepthwiseConv2D, DepthwiseConv1D, SeparableConv2D, SeparableConv1D, and Conv2D with as many groups
+    as input channels. In PyTorch modules: nn.Conv2d with as many groups as input channels. Subclasses of these, which
+    may compute something else, are left and reported.
+
+    Args:
+        model: a Keras 3 model or layer on the tensorflow, jax, torch or numpy backend, or a `torch.nn.Module`.
+        inference: whether to fold a batch normalization that follows a depthwise layer into its weights, as it is in
+            inference, and to compute the activation that follows with the convolution, wherever nothing else reads
+            the values between. The result is for inference only. For Keras it is a new model, which shares all
+            layers but the folded ones with `model`, and whose `.layers` no longer has those folded away; folding
+            takes a Sequential or functional model.
+        report: is given what was done about each layer; prints it by default. None for silence.
+
+    Returns:
+        `model`; with `inference=True` on Keras, a new one.
+
+    Raises:
+        TypeError: `model` is neither.
+    """
+    keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
+    replacements: list[Replacement] = []
+    result: Any
+    if keras is not None and isinstance(
+        model, keras.layers.Layer
+    ):  # with the torch backend it is a Module as well
+        from depthwise.keras.accelerate import accelerate_model
+
+        result = accelerate_model(model, inference, replacements)
+    elif torch is not None and isinstance(model, torch.nn.Module):
+        from depthwise.torch.accelerate import accelerate_module
+
+        result = accelerate_module(model, inference, replacements)
+    else:
+        raise TypeError(
+            "model: expected a Keras model or layer or a torch.nn.Module, "
+            f"got {type(model).__module__}.{type(model).__qualname__}"
+        )
+    if report is not None:
+        report(replacements)
+    return result  # type: ignore[no-any-return]
