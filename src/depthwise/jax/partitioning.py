@@ -34,7 +34,7 @@ from depthwise.jax.primitives import (
     forward_p,
     forward_results,
 )
-from depthwise.jax.shapes import image_shape, specs, split_axes
+from depthwise.jax.shapes import channel_axis, image_shape, specs, split_axes
 from depthwise.spec import Spec
 
 __all__ = ["backward", "forward"]
@@ -148,23 +148,21 @@ def _shardy_rule(
         Kind.KERNEL: ArrayMapping("p", "q", "c", "m"),
         Kind.BIAS: ArrayMapping(outputs),
     }
-    operands = [dimensions[kind] for kind in operand_kinds]
-    results = [dimensions[kind] for kind in result_kinds]
-    named = {factor for array in (*operands, *results) for factor in array if isinstance(factor, str)}
-    sizes = {}
-    if spec.depth_multiplier > 1:
-        channel_sizes = split_axes(spec, operand_kinds, [tuple(kind.shape) for kind in operand_types])[1]
-        total = channel_sizes[operand_kinds.index(Kind.OUTPUT)] if Kind.OUTPUT in operand_kinds else 0
-        sizes = {"c": total // spec.depth_multiplier, "m": spec.depth_multiplier}
+    operands = tuple(dimensions[kind] for kind in operand_kinds)
+    results = tuple(dimensions[kind] for kind in result_kinds)
+    sizes = {"c": 0, "m": spec.depth_multiplier}
+    if outputs != "c":
+        channels = operand_types[0].shape[channel_axis(spec)]  # the first operand is an image
+        sizes["c"] = channels if operand_kinds[0] == Kind.INPUT else channels // spec.depth_multiplier
+    entries = [entry for array in (*operands, *results) for entry in array]
+    factors = dict.fromkeys(factor for entry in entries for factor in entry)  # in the order of appearance
     return SdyShardingRule(
-        tuple(operands),
-        tuple(results),
-        need_replication_factors=tuple(sorted(_WHOLE & (named | set(sizes)))),
-        **{name: size for name, size in sizes.items() if name not in named},
+        operands,
+        results,
+        need_replication_factors=tuple(factor for factor in factors if factor not in ("n", "c")),
+        **{factor: sizes[factor] for factor in factors if factor not in entries},
     )
 
-
-_WHOLE = frozenset("hwijpqm")  # factors that are not split
 
 # XLA's partitioner is told about devices when a program is lowered, and JAX passes them on only to programs with
 # primitives that are registered for it; there is no public function to do so.
