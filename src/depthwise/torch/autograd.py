@@ -1,8 +1,8 @@
 """Derivatives of the ops, to any order.
 
-The first is one native call. For the next ones that call is differentiated: with dz = dy * activation'(z), the gradients
-I(dz, weight), K(x, dz) and sum(dz) are linear in dz and in weight or x, so what is left is made of the ops again; and
-dz, where it depends on what the forward pass saved, is differentiated as PyTorch's own functions.
+The first is one native call. For the next ones that call is differentiated: with dz = dy * activation'(z), the
+gradients I(dz, weight), K(x, dz) and sum(dz) are linear in dz and in weight or x, so what is left is made of the ops
+again; and dz, where it depends on what the forward pass saved, is differentiated as PyTorch's own functions.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch._functorch.utils import enable_single_level_autograd_function
 
 from depthwise.derivatives import Functions, scale_by_derivative
-from depthwise.torch import library
+from depthwise.torch import internals, library
 from depthwise.torch.kernels import Options, Tensor, activation_info
 
 __all__: list[str] = []
@@ -29,7 +28,7 @@ class _Convolution(torch.autograd.Function):  # type: ignore[misc]  # PyTorch's 
         ctx.set_materialize_grads(False)
         ctx.arguments = arguments
         info = activation_info(arguments)
-        with torch._C._AutoDispatchBelowAutograd():
+        with internals.below_autograd():
             if info.needs_preactivation:
                 y, preactivation = library.conv2d_with_preactivation(x, weight, bias, *arguments)
                 ctx.save_for_backward(x, weight, preactivation)
@@ -62,7 +61,7 @@ class _Gradients(torch.autograd.Function):  # type: ignore[misc]
         ctx.set_materialize_grads(False)
         ctx.arguments = arguments
         ctx.save_for_backward(dy, x, weight, saved)
-        with torch._C._AutoDispatchBelowAutograd():
+        with internals.below_autograd():
             gradients = library.conv2d_backward(dy, x, weight, saved, *arguments)
         mask = arguments[-1]
         ctx.mark_non_differentiable(*(g for g, wanted in zip(gradients, mask, strict=True) if not wanted))
@@ -105,7 +104,7 @@ def _backward(dy: Tensor, x: Tensor, weight: Tensor, saved: Tensor | None, argum
 
 
 def _scale(options: Options, dy: Tensor, saved: Tensor | None) -> Tensor:
-    """dy * activation', in float32 for half types as the kernels do it."""
+    """`dy` times the slope of the activation, in float32 for half types as the kernels do it."""
     if not options.activation.info.code:
         return dy
     assert saved is not None
@@ -120,42 +119,29 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a + b
 
 
-def _apply(function: Any, *args: Any) -> Any:
-    """`function.apply`, for use inside an op.
-
-    PyTorch's own looks at signatures on every call, and under torch.func wants the function to be one of its
-    transformations' own, when it is the op around it that is.
-    """
-    apply = super(torch.autograd.Function, function).apply
-    if torch._C._are_functorch_transforms_active():
-        with enable_single_level_autograd_function():
-            return apply(*args)
-    return apply(*args)
-
-
 def _is_differentiated(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and torch._C._any_requires_grad(*tensors)
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Tensor:
     if _is_differentiated(x, weight, bias):
-        outputs = _apply(_Convolution, x, weight, bias, *arguments)
+        outputs = internals.apply(_Convolution, x, weight, bias, *arguments)
         return outputs[0] if isinstance(outputs, tuple) else outputs
-    with torch._C._AutoDispatchBelowAutograd():
+    with internals.below_autograd():
         return library.conv2d(x, weight, bias, *arguments)
 
 
 def _conv2d_with_preactivation(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Any:
     if _is_differentiated(x, weight, bias):
-        return _apply(_Convolution, x, weight, bias, *arguments)
-    with torch._C._AutoDispatchBelowAutograd():
+        return internals.apply(_Convolution, x, weight, bias, *arguments)
+    with internals.below_autograd():
         return library.conv2d_with_preactivation(x, weight, bias, *arguments)
 
 
 def _conv2d_backward(dy: Tensor, x: Tensor, weight: Tensor, saved: Tensor | None, *arguments: Any) -> Any:
     if _is_differentiated(dy, x, weight, saved):
-        return _apply(_Gradients, dy, x, weight, saved, *arguments)
-    with torch._C._AutoDispatchBelowAutograd():
+        return internals.apply(_Gradients, dy, x, weight, saved, *arguments)
+    with internals.below_autograd():
         return library.conv2d_backward(dy, x, weight, saved, *arguments)
 
 

@@ -16,12 +16,13 @@ from depthwise.activations import Activation, ActivationInfo
 from depthwise.arguments import Padding, Pair
 from depthwise.native import Plan, make_plan
 from depthwise.spec import Spec, check_dtypes
+from depthwise.torch.internals import require
 
 __all__ = ["Arguments", "Options", "activation_info", "backward", "fake_backward", "fake_forward", "forward"]
 
 Tensor: TypeAlias = Any  # PyTorch's types are not looked at by the type checker
 Shape: TypeAlias = tuple[int, int, int, int]
-Arguments: TypeAlias = tuple[Sequence[int], str, Sequence[int], Sequence[int], str, float, bool]
+Arguments: TypeAlias = Sequence[Any]  # strides, padding, amounts, dilation, activation, alpha, channels_last
 Address: TypeAlias = tuple[int, int, int, int, int]
 
 NOTHING: Address = (0, 0, 0, 0, 0)  # an array that is not there
@@ -66,6 +67,20 @@ class Options(NamedTuple):
             dilation_rate=self.dilation_rate,
             activation=self.activation,
         )
+
+    def padding_amounts(self, size: Sequence[int], kernel_size: Sequence[int]) -> tuple[Pair, Pair]:
+        """The rule of `Spec.padding_amounts`, for sizes (height, width) that may be symbols."""
+        if self.padding == "valid":
+            return (0, 0), (0, 0)
+        if self.padding != "same":
+            return self.padding
+        vertical, horizontal = (
+            _same_padding(
+                size[axis], self.strides[axis], (kernel_size[axis] - 1) * self.dilation_rate[axis] + 1
+            )
+            for axis in (0, 1)
+        )
+        return vertical, horizontal
 
     @property
     def linear(self) -> Options:
@@ -140,7 +155,7 @@ def backward(
 
 def fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Tensor:
     """A tensor like the output, on a device that holds no numbers. The sizes may be symbols."""
-    options = Options.from_arguments(cast(Arguments, arguments))
+    options = Options.from_arguments(arguments)
     _check_dtypes(x.dtype, weight.dtype, None if bias is None else bias.dtype)
     sizes = (*x.shape, *weight.shape, *(() if bias is None else bias.shape))
     if all(isinstance(size, int) for size in sizes):
@@ -168,9 +183,11 @@ def dense_strides(shape: Sequence[int], channels_last: bool) -> Shape:
     return channels * height * width, height * width, width, 1
 
 
-def same_padding(size: int, stride: int, window: int) -> Pair:
-    """TensorFlow's rule along one axis, as in `Spec.padding_amounts`, for a size that may be a symbol."""
-    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+def _same_padding(size: int, stride: int, window: int) -> Pair:
+    if stride == 1:
+        total = window - 1  # whatever the size
+    else:
+        total = max((-(-size // stride) - 1) * stride + window - size, 0)
     return total // 2, total - total // 2
 
 
@@ -241,9 +258,9 @@ def _checked(
 
 def _check_weight(x_shape: Sequence[int], weight_shape: Sequence[int], channels: int) -> None:
     shape = tuple(weight_shape)
-    if len(shape) == 4 and shape[1] == 1 and min(shape[2:]) >= 1:
-        if shape[0] % channels == 0 and shape[0] >= channels if channels else shape[0] == 0:
-            return
+    is_multiple = shape[:1] != (0,) and shape[0] % channels == 0 if channels else shape[:1] == (0,)
+    if len(shape) == 4 and shape[1] == 1 and min(shape[2:]) >= 1 and is_multiple:
+        return
     raise ValueError(
         "weight: expected shape (channels * depth multiplier, 1, kernel height, kernel width), with each of them at "
         f"least 1 and for input of shape {tuple(x_shape)} a multiple of {channels} channels, got shape {shape}"
@@ -255,21 +272,13 @@ def _symbolic_shape(x: Tensor, weight: Tensor, options: Options) -> Shape:
     batch, _, *size = x.shape
     outputs, _, *kernel_size = weight.shape
     output = []
-    for axis in (0, 1):
-        stride = options.strides[axis]
+    for axis, (before, after) in enumerate(options.padding_amounts(size, kernel_size)):
         window = (kernel_size[axis] - 1) * options.dilation_rate[axis] + 1
-        if options.padding == "valid":
-            before, after = 0, 0
-        elif options.padding == "same":
-            before, after = same_padding(size[axis], stride, window)
-        else:
-            before, after = options.padding[axis]
         padded = before + size[axis] + after
-        torch._check(
-            padded >= window,
-            lambda: "kernel_size: expected a dilated kernel no larger than the padded input",
+        require(
+            padded >= window, lambda: "kernel_size: expected a dilated kernel no larger than the padded input"
         )
-        output.append((padded - window) // stride + 1)
+        output.append((padded - window) // options.strides[axis] + 1)
     return batch, outputs, output[0], output[1]
 
 

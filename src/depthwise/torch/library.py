@@ -20,7 +20,10 @@ from depthwise.torch.kernels import Tensor, activation_info
 
 __all__ = ["LIBRARY", "conv2d", "conv2d_backward", "conv2d_with_preactivation"]
 
-_OPTIONS = "int[2] strides, str padding, int[] amounts, int[2] dilation, str activation, float alpha, bool channels_last"
+_OPTIONS = (
+    "int[2] strides, str padding, int[] amounts, int[2] dilation, str activation, float alpha, "
+    "bool channels_last"
+)
 
 LIBRARY = torch.library.Library("depthwise", "DEF")
 _TAGS = (torch.Tag.pt2_compliant_tag,)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from depthwise.torch import library
-from depthwise.torch.kernels import Options, Tensor
+from depthwise.torch import internals, library
+from depthwise.torch.kernels import Tensor
 
 __all__: list[str] = []
 
@@ -93,13 +93,11 @@ torch.library.register_vmap("depthwise::conv2d_backward", _vmap_conv2d_backward,
 
 # --- torch.autocast -------------------------------------------------------------------------------
 
-_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
-
 
 def _autocast(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Tensor:
     """As PyTorch's own convolutions: in the lower precision, but for float64."""
     dtype = torch.get_autocast_dtype("cpu")
-    with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+    with internals.below_autocast():
         return library.conv2d(_cast(x, dtype), _cast(weight, dtype), _cast(bias, dtype), *arguments)
 
 

@@ -1,0 +1,41 @@
+"""The parts of PyTorch without a public name that an op with derivatives of its own is made of.
+
+They are what `torch.library.register_autograd`, `register_autocast` and `torch.func` are written with.
+"""
+
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch._functorch.utils import enable_single_level_autograd_function
+
+__all__ = ["apply", "below_autocast", "below_autograd", "require"]
+
+below_autograd = torch._C._AutoDispatchBelowAutograd
+"""Context in which ops run as if nothing required a gradient: that is taken care of."""
+
+_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+
+require = torch._check
+"""Raises unless the condition holds; on sizes that are symbols, a fact about them from there on."""
+
+
+def below_autocast() -> Any:
+    """Context in which ops take their arguments as they are."""
+    return torch._C._ExcludeDispatchKeyGuard(_AUTOCAST)
+
+
+def apply(function: Any, *args: Any) -> Any:
+    """Run `function.apply` inside of an op.
+
+    PyTorch's own looks at signatures on every call, and under torch.func makes a transformation of the function, when
+    it is the op around it that is transformed.
+    """
+    apply = super(torch.autograd.Function, function).apply
+    if torch._C._are_functorch_transforms_active():
+        with enable_single_level_autograd_function():
+            return apply(*args)
+    return apply(*args)
