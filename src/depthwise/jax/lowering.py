@@ -50,13 +50,13 @@ def _attributes(spec: Spec) -> dict[str, Any]:
 
 
 def _on_one_device(context: Any) -> bool:
-    """Whether the code that is being lowered runs on a single device, or on one device's part of the arrays."""
+    """Whether the code that is being lowered runs on a single device, or on one device's part of the arrays.
+
+    Where `jax.shard_map` leaves some mesh axes to XLA it counts as such, too: JAX's partitioning does not support
+    that, and XLA then gathers the operands along those axes.
+    """
     axes = context.module_context.axis_context
-    if isinstance(axes, mlir.ShardingContext):
-        return bool(axes.num_devices == 1)
-    if isinstance(axes, mlir.SPMDAxisContext):
-        return set(axes.manual_axes) == set(axes.mesh.axis_names)
-    return True
+    return not isinstance(axes, mlir.ShardingContext) or axes.num_devices == 1
 
 
 def _forward(context: Any, *operands: Any, spec: Spec, keep_preactivation: bool) -> Any:

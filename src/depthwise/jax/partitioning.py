@@ -94,9 +94,11 @@ def _partitioned(
         batch, channels = _agreed_axes(spec, mesh, operands, operand_kinds)
         return tuple(NamedSharding(mesh, entry) for entry in specs(spec, result_kinds, batch, channels))
 
-    def rule(_mesh: Any, operand_types: Sequence[Any], result_types: Sequence[Any]) -> SdyShardingRule:
-        del result_types
-        return _shardy_rule(spec, operand_kinds, result_kinds, operand_types)
+    def rule(mesh: Any, operand_types: Sequence[Any], _result_types: Sequence[Any]) -> SdyShardingRule:
+        channels = operand_types[0].shape[channel_axis(spec)]  # the first operand is an image
+        if operand_kinds[0] == Kind.OUTPUT:
+            channels //= spec.depth_multiplier
+        return _shardy_rule(spec, mesh, operand_kinds, result_kinds, channels)
 
     def whole(*operands: Array) -> tuple[Array, ...]:
         return tuple(call(*operands))
@@ -108,7 +110,7 @@ def _partitioned(
 
 def _agreed_axes(spec: Spec, mesh: Any, arrays: Sequence[Any], kinds: Sequence[Kind]) -> tuple[Any, Any]:
     """The mesh axes that all arrays' batch and channels are to be split over; None for neither."""
-    entries = [(*array.sharding.spec, *[None] * (array.ndim - len(array.sharding.spec))) for array in arrays]
+    entries = [tuple(array.sharding.spec) for array in arrays]
     sizes = [array.shape for array in arrays]
     batch_entries, channel_entries = split_axes(spec, kinds, entries)
     batch_sizes, channel_sizes = split_axes(spec, kinds, sizes)
@@ -138,10 +140,20 @@ def _axes(entry: Any) -> tuple[str, ...]:
 
 
 def _shardy_rule(
-    spec: Spec, operand_kinds: Sequence[Kind], result_kinds: Sequence[Kind], operand_types: Sequence[Any]
+    spec: Spec, mesh: Any, operand_kinds: Sequence[Kind], result_kinds: Sequence[Kind], channels: int
 ) -> SdyShardingRule:
-    """The same for Shardy: which dimensions are one another's."""
-    outputs = CompoundFactor("c", "m") if spec.depth_multiplier > 1 else "c"
+    """The same for Shardy: which dimensions are one another's.
+
+    It would split a mesh axis that does not divide the channels between them and the multiplier, which JAX cannot
+    express: it is not told then that the channels of x and y have to do with one another.
+    """
+    multiplier = spec.depth_multiplier
+    splits_axes = any(1 < math.gcd(size, channels) < size for size in mesh.shape.values())
+    outputs: Any = CompoundFactor("c", "m")
+    if multiplier == 1:
+        outputs = "c"
+    elif channels == 1 or splits_axes:
+        outputs = "o"
     dimensions = {
         Kind.INPUT: ArrayMapping(*image_shape(spec, "n", ("h", "w"), "c")),
         Kind.OUTPUT: ArrayMapping(*image_shape(spec, "n", ("i", "j"), outputs)),
@@ -150,12 +162,9 @@ def _shardy_rule(
     }
     operands = tuple(dimensions[kind] for kind in operand_kinds)
     results = tuple(dimensions[kind] for kind in result_kinds)
-    sizes = {"c": 0, "m": spec.depth_multiplier}
-    if outputs != "c":
-        channels = operand_types[0].shape[channel_axis(spec)]  # the first operand is an image
-        sizes["c"] = channels if operand_kinds[0] == Kind.INPUT else channels // spec.depth_multiplier
     entries = [entry for array in (*operands, *results) for entry in array]
     factors = dict.fromkeys(factor for entry in entries for factor in entry)  # in the order of appearance
+    sizes = {"c": channels, "m": multiplier}
     return SdyShardingRule(
         operands,
         results,
