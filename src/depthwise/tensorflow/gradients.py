@@ -32,7 +32,7 @@ _ATTRIBUTES = (
 )
 
 
-@tf.RegisterGradient("Depthwise>Conv2d")
+@tf.RegisterGradient("Depthwise>Conv2d")  # type: ignore[untyped-decorator]
 def _convolution(op: Any, dy: Any, _: Any) -> list[Any]:
     x, kernel, *biases = op.inputs
     bias = biases[0] if biases else None
@@ -76,7 +76,7 @@ class _First:
         return cls(x, kernel, bias, dy, saved, activation, {**attributes, **LINEAR})
 
 
-@tf.RegisterGradient("Depthwise>Conv2dInputGradient")
+@tf.RegisterGradient("Depthwise>Conv2dInputGradient")  # type: ignore[untyped-decorator]
 def _of_input_gradient(op: Any, ddx: Any) -> list[Any]:
     first = _First.of(op)
     ddz, _ = convolve(ddx, first.kernel, None, first.linear)
@@ -85,7 +85,7 @@ def _of_input_gradient(op: Any, ddx: Any) -> list[Any]:
     return _inputs(first, dx, _sum(dkernel, from_kernel), dbias, ddy, dsaved)
 
 
-@tf.RegisterGradient("Depthwise>Conv2dKernelGradient")
+@tf.RegisterGradient("Depthwise>Conv2dKernelGradient")  # type: ignore[untyped-decorator]
 def _of_kernel_gradient(op: Any, ddkernel: Any, ddbias: Any) -> list[Any]:
     first = _First.of(op)
     ddz, _ = convolve(first.x, ddkernel, None if first.bias is None else ddbias, first.linear)

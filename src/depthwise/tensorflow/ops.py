@@ -100,7 +100,8 @@ def _tensor(name: str, value: Any) -> Any:
     try:
         return tf.convert_to_tensor(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__} ({error})") from None
+        reason = str(error).partition("\n")[0]  # the rest may be the whole value
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__} ({reason})") from None
 
 
 def _prepare(

@@ -6,7 +6,7 @@ that the same checks find what is wrong with the others; in what an error says i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -26,7 +26,7 @@ def make_spec(kernel_shape: StaticShape, **options: Any) -> Spec:
         TypeError, ValueError: as `Spec.from_kernel`.
     """
     kernel = _UNKNOWN if kernel_shape is None else kernel_shape
-    filled = _filled(kernel, (1,) * len(kernel))
+    filled = _filled(kernel, ())
     with _errors_that_say({filled: kernel}):
         return Spec.from_kernel(filled, **options)
 
@@ -54,7 +54,7 @@ def output_shape(
     vertical, horizontal, channel = (1, 2, 3) if spec.data_format == "channels_last" else (2, 3, 1)
     kernel_height, kernel_width, kernel_channels, multiplier = kernel
     channels = x[channel] if len(x) == 4 and x[channel] is not None else kernel_channels
-    fitting = [1, 1, 1, 1]
+    fitting = [0, 1, 1, 1]  # a batch of none is never too large
     fitting[vertical], fitting[horizontal] = spec.window_size
     fitting[channel] = 1 if channels is None else channels
     filled_x = _filled(x, fitting)
@@ -82,12 +82,10 @@ def output_shape(
     return tuple(None if unknown[axis] else size for axis, size in enumerate(shape))
 
 
-def _filled(shape: Any, values: Any) -> tuple[int, ...]:
-    """The shape with values, as many as there are sizes or more, in place of those that are not known."""
-    return (
-        tuple(values[i] if size is None else size for i, size in enumerate(shape[: len(values)]))
-        + shape[len(values) :]
-    )
+def _filled(shape: tuple[int | None, ...], values: Sequence[int]) -> tuple[int, ...]:
+    """The shape with values in place of sizes that are not known; one of another rank is wrong in any case."""
+    values = [*values, *[1] * len(shape)]
+    return tuple(value if size is None else size for size, value in zip(shape, values, strict=False))
 
 
 @contextmanager
