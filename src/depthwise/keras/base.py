@@ -87,8 +87,8 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
     ) -> Tensor:
         """The depthwise convolution on tensors, of any of the backend's dtypes."""
         spec = layer_spec(self._options, activation, bias is not None)
-        x, kernel = ops.convert_to_tensor(inputs), self._filters(ops.convert_to_tensor(kernel))
-        bias = None if bias is None else ops.convert_to_tensor(bias)
+        x, kernel = _tensor(inputs), self._filters(_tensor(kernel))
+        bias = None if bias is None else _tensor(bias)
         if keras.backend.standardize_dtype(x.dtype) != keras.backend.standardize_dtype(kernel.dtype):
             dtype = keras.backend.result_type(x.dtype, kernel.dtype)
             x, kernel = ops.cast(x, dtype), ops.cast(kernel, dtype)
@@ -102,7 +102,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
     def _standard(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The depthwise convolution in the framework's own operations."""
         spec = layer_spec(self._options, _LINEAR, use_bias=False)
-        x, kernel = ops.convert_to_tensor(inputs), self._filters(ops.convert_to_tensor(kernel))
+        x, kernel = _tensor(inputs), self._filters(_tensor(kernel))
         if self.rank == 1:
             line_axis = 1 if self.data_format == "channels_last" else 2
             x, kernel = ops.expand_dims(x, line_axis), ops.expand_dims(kernel, 0)
@@ -232,6 +232,11 @@ def split(given: dict[str, Any], kwargs: dict[str, Any]) -> tuple[dict[str, Any]
     options = {name: given[name] for name in Options._fields}
     own = {*options, "self", "kwargs", "__class__"}
     return options, {**{name: value for name, value in given.items() if name not in own}, **kwargs}
+
+
+def _tensor(value: Any) -> Tensor:
+    """A variable, an array or a tensor as a tensor. On NumPy, Keras would make float32 of float64 ones."""
+    return value if keras.ops.is_tensor(value) else ops.convert_to_tensor(value)
 
 
 def _as_tuples(value: Any) -> tuple[Any, ...]:
