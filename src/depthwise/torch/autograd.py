@@ -3,6 +3,8 @@
 The first is one native call. For the next ones that call is differentiated: with dz = dy * activation'(z), the
 gradients I(dz, weight), K(x, dz) and sum(dz) are linear in dz and in weight or x, so what is left is made of the ops
 again; and dz, where it depends on what the forward pass saved, is differentiated as PyTorch's own functions.
+
+Forward mode (`torch.func.jvp`) is left to PyTorch's own convolution, whose ops know it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 
 from depthwise.derivatives import Functions, scale_by_derivative
-from depthwise.torch import internals, library
+from depthwise.torch import internals, library, stock
 from depthwise.torch.kernels import Options, Tensor, activation_info
 
 __all__: list[str] = []
@@ -26,16 +28,17 @@ class _Convolution(torch.autograd.Function):  # type: ignore[misc]  # PyTorch's 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Any:
         ctx.set_materialize_grads(False)
-        ctx.arguments = arguments
-        info = activation_info(arguments)
-        with internals.below_autograd():
+        *ctx.arguments, modes = arguments
+        info = activation_info(ctx.arguments)
+        with internals.below_autograd(), modes:
             if info.needs_preactivation:
-                y, preactivation = library.conv2d_with_preactivation(x, weight, bias, *arguments)
-                ctx.save_for_backward(x, weight, preactivation)
-                return y, preactivation
-            y = library.conv2d(x, weight, bias, *arguments)
-            ctx.save_for_backward(x, weight, y if info.code else None)
-            return y
+                outputs = library.conv2d_with_preactivation(x, weight, bias, *ctx.arguments)
+                saved = outputs[1]
+            else:
+                outputs = library.conv2d(x, weight, bias, *ctx.arguments)
+                saved = outputs if info.code else None
+        ctx.save_for_backward(x, weight, saved)
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dz: Tensor | None = None) -> Any:
@@ -48,7 +51,7 @@ class _Convolution(torch.autograd.Function):  # type: ignore[misc]  # PyTorch's 
             linear = Options.from_arguments(ctx.arguments).linear.arguments()
             more = _backward(dz, x, weight, None, linear, mask)
             gradients = [_sum(a, b) for a, b in zip(gradients, more, strict=True)]
-        return *gradients, *[None] * len(ctx.arguments)
+        return *gradients, *[None] * (len(ctx.arguments) + 1)
 
 
 class _Gradients(torch.autograd.Function):  # type: ignore[misc]
@@ -59,11 +62,11 @@ class _Gradients(torch.autograd.Function):  # type: ignore[misc]
         ctx: Any, dy: Tensor, x: Tensor, weight: Tensor, saved: Tensor | None, *arguments: Any
     ) -> Any:
         ctx.set_materialize_grads(False)
-        ctx.arguments = arguments
+        *ctx.arguments, modes = arguments
         ctx.save_for_backward(dy, x, weight, saved)
-        with internals.below_autograd():
-            gradients = library.conv2d_backward(dy, x, weight, saved, *arguments)
-        mask = arguments[-1]
+        with internals.below_autograd(), modes:
+            gradients = library.conv2d_backward(dy, x, weight, saved, *ctx.arguments)
+        mask = ctx.arguments[-1]
         ctx.mark_non_differentiable(*(g for g, wanted in zip(gradients, mask, strict=True) if not wanted))
         return gradients
 
@@ -73,7 +76,7 @@ class _Gradients(torch.autograd.Function):  # type: ignore[misc]
         options = Options.from_arguments(ctx.arguments[:-1])
         linear = options.linear.arguments()
         needs = ctx.needs_input_grad
-        # The gradient with respect to dz: every one of the three is linear in it.
+        # The gradient with respect to dz, in which all three are linear.
         slope = None
         if ddx is not None:
             slope = library.conv2d(ddx, weight, ddbias, *linear)
@@ -92,7 +95,7 @@ class _Gradients(torch.autograd.Function):  # type: ignore[misc]
         dsaved = None
         if needs[3] and saved is not None:
             dsaved = torch.func.vjp(lambda saved: _scale(options, dy, saved), saved)[1](slope)[0]
-        return ddy, dx, dweight, dsaved, *[None] * len(ctx.arguments)
+        return ddy, dx, dweight, dsaved, *[None] * (len(ctx.arguments) + 1)
 
 
 def _backward(dy: Tensor, x: Tensor, weight: Tensor, saved: Tensor | None, arguments: Any, mask: Any) -> Any:
@@ -124,6 +127,8 @@ def _is_differentiated(*tensors: Tensor | None) -> bool:
 
 
 def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Tensor:
+    if internals.in_forward_mode():
+        return stock.convolve(x, weight, bias, Options.from_arguments(arguments))
     if _is_differentiated(x, weight, bias):
         outputs = internals.apply(_Convolution, x, weight, bias, *arguments)
         return outputs[0] if isinstance(outputs, tuple) else outputs
@@ -132,6 +137,10 @@ def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> 
 
 
 def _conv2d_with_preactivation(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Any:
+    if internals.in_forward_mode():
+        options = Options.from_arguments(arguments)
+        z = stock.convolve(x, weight, bias, options.linear)
+        return stock.activate(z, options), z
     if _is_differentiated(x, weight, bias):
         return internals.apply(_Convolution, x, weight, bias, *arguments)
     with internals.below_autograd():
@@ -139,6 +148,10 @@ def _conv2d_with_preactivation(x: Tensor, weight: Tensor, bias: Tensor | None, *
 
 
 def _conv2d_backward(dy: Tensor, x: Tensor, weight: Tensor, saved: Tensor | None, *arguments: Any) -> Any:
+    if internals.in_forward_mode():
+        *plain, mask = arguments
+        options = Options.from_arguments(plain)
+        return stock.gradients(_scale(options, dy, saved), x, weight, options, mask)
     if _is_differentiated(dy, x, weight, saved):
         return internals.apply(_Gradients, dy, x, weight, saved, *arguments)
     with internals.below_autograd():

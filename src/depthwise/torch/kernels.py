@@ -187,7 +187,7 @@ def _same_padding(size: int, stride: int, window: int) -> Pair:
     if stride == 1:
         total = window - 1  # whatever the size
     else:
-        total = max((-(-size // stride) - 1) * stride + window - size, 0)
+        total = max((size - 1) // stride * stride + window - size, 0)
     return total // 2, total - total // 2
 
 
@@ -272,13 +272,19 @@ def _symbolic_shape(x: Tensor, weight: Tensor, options: Options) -> Shape:
     batch, _, *size = x.shape
     outputs, _, *kernel_size = weight.shape
     output = []
-    for axis, (before, after) in enumerate(options.padding_amounts(size, kernel_size)):
+    for axis, (before, after) in enumerate(
+        ((0, 0), (0, 0)) if isinstance(options.padding, str) else options.padding
+    ):
+        stride = options.strides[axis]
+        if options.padding == "same":
+            output.append((size[axis] + stride - 1) // stride)
+            continue
         window = (kernel_size[axis] - 1) * options.dilation_rate[axis] + 1
         padded = before + size[axis] + after
         require(
             padded >= window, lambda: "kernel_size: expected a dilated kernel no larger than the padded input"
         )
-        output.append((padded - window) // options.strides[axis] + 1)
+        output.append((padded - window) // stride + 1)
     return batch, outputs, output[0], output[1]
 
 

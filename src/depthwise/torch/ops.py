@@ -118,11 +118,13 @@ def convolve(
     return _run(x, weight, bias, Options(strides, padding, dilation_rate, activation, channels_last))
 
 
-def is_channels_last(x: Tensor) -> bool:
+def is_channels_last(x: Tensor) -> Any:
     """Whether PyTorch's own convolution would return channels_last for an image of these strides and sizes.
 
     The rule is that of c10/core/MemoryFormat.h, `is_channels_last_strides_2d`: sizes of 1 leave it to the strides.
     """
+    if torch.jit.is_tracing():  # where sizes are tensors, and to compare them is to be warned
+        return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     sizes, strides = x.shape, x.stride()
     if len(sizes) != 4 or strides[1] == 0:
         return False

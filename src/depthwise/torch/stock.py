@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+import torch
 from torch.nn import functional
 
+from depthwise.arguments import Pair
 from depthwise.torch.kernels import Options, Tensor
 
-__all__ = ["activate", "convolve"]
+__all__ = ["activate", "convolve", "gradients"]
 
 
 def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:  # noqa: A002
@@ -21,15 +23,48 @@ def convolve(input: Tensor, weight: Tensor, bias: Tensor | None, options: Option
         bias: (channels * depth multiplier,), or None.
         options: what to compute.
     """
-    (top, bottom), (left, right) = options.padding_amounts(input.shape[2:], weight.shape[2:])
-    padding = (top, left)
-    if (top, left) != (bottom, right):  # which the convolution does not know
-        input = functional.pad(input, (left, right, top, bottom))  # noqa: A001
-        padding = (0, 0)
+    input, padding = _padded(input, weight, options)  # noqa: A001
     z = functional.conv2d(
         input, weight, bias, options.strides, padding, options.dilation_rate, groups=input.shape[1]
     )
     return activate(z, options)
+
+
+def gradients(
+    dz: Tensor, x: Tensor, weight: Tensor, options: Options, mask: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients that the mask asks for, from that of the value before the activation; empty for the others."""
+    padded, padding = _padded(x, weight, options)
+    outputs, channels = weight.shape[0], x.shape[1]
+    dx, dweight, dbias = torch.ops.aten.convolution_backward(
+        dz,
+        padded,
+        weight,
+        [outputs],
+        options.strides,
+        padding,
+        options.dilation_rate,
+        False,
+        [0, 0],
+        channels,
+        mask,
+    )
+    if mask[0] and padded is not x:
+        (top, _), (left, _) = options.padding_amounts(x.shape[2:], weight.shape[2:])
+        dx = dx[:, :, top : top + x.shape[2], left : left + x.shape[3]]
+    dx, dweight, dbias = (
+        gradient if wanted else x.new_empty(0)
+        for gradient, wanted in zip((dx, dweight, dbias), mask, strict=True)
+    )
+    return dx, dweight, dbias
+
+
+def _padded(image: Tensor, weight: Tensor, options: Options) -> tuple[Tensor, Pair]:
+    """An image with the padding that PyTorch's convolution does not know, and the padding left for it to add."""
+    (top, bottom), (left, right) = options.padding_amounts(image.shape[2:], weight.shape[2:])
+    if (top, left) == (bottom, right):
+        return image, (top, left)
+    return functional.pad(image, (left, right, top, bottom)), (0, 0)
 
 
 def activate(z: Tensor, options: Options) -> Tensor:
@@ -45,7 +80,7 @@ _ACTIVATIONS: Final[dict[str, Callable[[Tensor, float], Tensor]]] = {
     "elu": functional.elu,
     "silu": lambda z, _: functional.silu(z),
     "hard_swish": lambda z, _: functional.hardswish(z),
-    "hard_sigmoid": lambda z, _: functional.hardsigmoid(z),
+    "hard_sigmoid": lambda z, _: functional.relu6(z + 3) / 6,  # hardsigmoid is differentiable only once
     "sigmoid": lambda z, _: z.sigmoid(),
     "tanh": lambda z, _: z.tanh(),
     "gelu": lambda z, _: functional.gelu(z),
