@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from depthwise import arguments
 from depthwise.activations import Activation, ActivationLike, normalise
 from depthwise.arguments import Padding, PaddingLike, Pair, PairLike
 from depthwise.jax import batching, differentiation, lowering, shapes  # noqa: F401  # they register the rules
 from depthwise.jax.primitives import forward
-from depthwise.spec import Spec, check_dtypes
+from depthwise.spec import DTYPES, Spec, check_dtypes
 
 __all__ = ["depthwise_conv2d"]
 
@@ -102,11 +103,14 @@ def _varying_axes(array: jax.Array) -> frozenset[str]:
     return axes
 
 
-def _array(name: str, value: ArrayLike) -> jax.Array:
+def _array(name: str, value: ArrayLike) -> Any:
+    """`value` as an array of JAX; one of a dtype that is not supported as it is, for `check_dtypes` to say so."""
     if isinstance(value, jax.Array):
         return value
-    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+    if not hasattr(value, "__array__") and not hasattr(value, "__jax_array__"):
         raise TypeError(f"{name}: expected an array, got {type(value).__name__}")
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.name not in DTYPES:
+        return value
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError) as error:
