@@ -17,9 +17,14 @@ NATIVE_SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc cmake)
 PYTHON_SOURCES := $(shell find src -not -path '*/__pycache__*')
 CPP_FORMATTED = $(shell find csrc tests/cpp tools -name '*.h' -o -name '*.cc')
 
+# What `make test` tests beside the core; `make test FRAMEWORKS= BACKENDS=` leaves them all out.
+FRAMEWORKS ?= torch jax tensorflow
+BACKENDS ?= numpy tensorflow jax torch
+
 # A stamp stands for a finished step and is remade when what it depends on is newer.
 TOOLS := $(VENV)/.tools
 PACKAGE := $(VENV)/.package
+TESTED := $(VENV)/.frameworks
 LINTERS := $(VENV)/.linters
 
 .DEFAULT_GOAL := help
@@ -33,8 +38,19 @@ build: $(PACKAGE)  ## Compile the package and install it, editable, in .venv
 demo: $(PACKAGE)  ## Run the main job on a real photograph and show what it made
 	$(BIN)/depthwise demo
 
-test: $(PACKAGE)  ## Run the test suite on the sources as they are (PYTEST_ARGS="-k name" narrows it)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+# A process per framework, for they share threads and signals badly, and per backend of Keras, which has one per process.
+# 5 is pytest's exit status when PYTEST_ARGS leaves nothing to run.
+test: $(if $(strip $(FRAMEWORKS) $(BACKENDS)),$(TESTED),$(PACKAGE))  ## Run the tests (PYTEST_ARGS="-k name" narrows them, FRAMEWORKS= BACKENDS= leaves those out)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) || [ $$? = 5 ]
+	@set -e; for framework in $(FRAMEWORKS); do \
+	  echo "--- $$framework"; \
+	  $(BIN)/python -m pytest $(PYTEST_ARGS) tests/$$framework src/depthwise/$$framework docs/$$framework.md || [ $$? = 5 ]; \
+	done
+	@set -e; for backend in $(BACKENDS); do \
+	  echo "--- keras on $$backend"; \
+	  KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST_ARGS) tests/keras src/depthwise/keras docs/keras.md || [ $$? = 5 ]; \
+	done
+	$(if $(strip $(FRAMEWORKS)),$(BIN)/python -m pytest $(PYTEST_ARGS) tests/frameworks || [ $$? = 5 ])
 
 lint: $(LINTERS)  ## Check style, types and the compiled module's stub; changes nothing
 	$(BIN)/ruff check
@@ -91,13 +107,18 @@ clean:  ## Remove everything that was made here
 $(TOOLS):
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade pip
-	$(PIP) install --quiet scikit-build-core nanobind cmake ninja
+	$(PIP) install --quiet scikit-build-core nanobind jaxlib cmake ninja
 	@touch $@
 
 # Editable: Python sources are live, so only a change of the C++ ones (or of the set-up) leads here again.
 $(PACKAGE): $(TOOLS) $(NATIVE_SOURCES)
 	SKBUILD_CMAKE_DEFINE=DEPTHWISE_WERROR=$(WERROR) \
 	  $(PIP) install --quiet --no-build-isolation --check-build-dependencies --editable ".[test]"
+	@touch $@
+
+$(TESTED): $(PACKAGE)
+	SKBUILD_CMAKE_DEFINE=DEPTHWISE_WERROR=$(WERROR) \
+	  $(PIP) install --quiet --no-build-isolation --editable ".[test,frameworks]"
 	@touch $@
 
 $(LINTERS): $(PACKAGE)

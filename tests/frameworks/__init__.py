@@ -1,0 +1,1 @@
+"""Several frameworks in one process, the examples, and what the README says of them."""
