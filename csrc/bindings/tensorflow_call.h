@@ -2,6 +2,7 @@
 #ifndef DEPTHWISE_BINDINGS_TENSORFLOW_CALL_H_
 #define DEPTHWISE_BINDINGS_TENSORFLOW_CALL_H_
 
+#include <cfenv>
 #include <cstdlib>
 #include <locale>
 #include <memory>
@@ -176,6 +177,23 @@ inline int64_t element_bytes(TF_DataType type) {
   return type == TF_DOUBLE ? 8 : type == TF_FLOAT ? 4 : 2;
 }
 
+// The processor's usual arithmetic for as long as this lives. TensorFlow runs ops with subnormal
+// numbers flushed to zero, on its threads but not on those of the library's pool: which bits come
+// out would depend on which thread a part of the work fell to.
+class UsualArithmetic {
+ public:
+  UsualArithmetic() {
+    std::fegetenv(&before_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~UsualArithmetic() { std::fesetenv(&before_); }
+  UsualArithmetic(const UsualArithmetic&) = delete;
+  UsualArithmetic& operator=(const UsualArithmetic&) = delete;
+
+ private:
+  std::fenv_t before_;
+};
+
 // --- one call ------------------------------------------------------------------------------------
 
 // A call of one of the ops: its inputs checked, its outputs allocated, its failures reported.
@@ -337,6 +355,7 @@ class Call {
   // no difference: training steps took 1 to 3 % longer without.
   template <class Job>
   depthwise_status run(const Job& job) const {
+    const UsualArithmetic arithmetic;
     static std::mutex turns;
     constexpr double worth_a_turn = 1e6;  // multiply-adds: some 20 microseconds of work
     const double macs =

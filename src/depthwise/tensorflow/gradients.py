@@ -40,8 +40,8 @@ def _convolution(op: Any, dy: Any, _: Any) -> list[Any]:
     activation = _activation(attributes)
     saved = None
     if activation.info.needs_preactivation:
-        _keep_preactivation(op)
         saved = op.outputs[1]
+        _keep_preactivation(saved)
     elif activation.name != "linear":
         saved = op.outputs[0]
     unwanted = _unwanted(op)
@@ -148,11 +148,12 @@ def _unwanted(op: Any) -> Collection[int]:
     return getattr(op, "skip_input_indices", None) or ()
 
 
-def _keep_preactivation(op: Any) -> None:
-    """Let a node that is in a graph keep z, now that a gradient needs it.
+def _keep_preactivation(z: Any) -> None:
+    """Let the node of a graph that z comes from keep it, now that a gradient needs it.
 
     Without that z would be computed again: correct, but slower. It is why inference does not pay for z.
     """
-    if isinstance(op, tf.Operation) and hasattr(op, "_set_attr") and not op.get_attr("keep_preactivation"):
+    node = getattr(z, "op", None)  # a tensor that was computed eagerly has none
+    if getattr(node, "type", None) == "Depthwise>Conv2d" and hasattr(node, "_set_attr"):
         keep = tf.compat.v1.AttrValue(b=True)
-        op._set_attr("keep_preactivation", keep)  # noqa: SLF001  # as TensorFlow's own gradients of loops do
+        node._set_attr("keep_preactivation", keep)  # noqa: SLF001  # as TensorFlow's own gradients of loops do
