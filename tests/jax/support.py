@@ -50,11 +50,11 @@ def arguments(case: Case, dtype: str = "float64", seed: int = 0) -> tuple[Array,
     return tuple(a for a in (arrays.x, arrays.kernel, arrays.bias) if a is not None)
 
 
-def assert_close(actual: Any, expected: Any, tolerance: float = 1e-9) -> None:
+def assert_close(actual: Any, expected: Any, tolerance: float = 1e-9, what: str = "") -> None:
     """Two trees of arrays are equal up to roundoff."""
     actual, expected = jax.tree.leaves(actual), jax.tree.leaves(expected)
     assert len(actual) == len(expected)
     for a, b in zip(actual, expected, strict=True):
-        assert a.shape == b.shape
-        assert a.dtype == b.dtype
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+        assert a.shape == b.shape, what
+        assert a.dtype == b.dtype, what
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=what)

@@ -12,6 +12,7 @@ import pytest
 
 import depthwise
 from depthwise.activations import ACTIVATIONS
+from depthwise.jax import depthwise_conv2d
 from tests.cases import Case, assert_same_bits
 from tests.edges import OPTIONS
 from tests.jax.support import convolve
@@ -114,3 +115,12 @@ def test_a_gradient_has_the_same_bits_when_it_is_not_the_only_one(
 def test_empty_batches_and_channels() -> None:
     for case in (Case((5, 5), (3, 3), 4, batch=0), Case((5, 5), (3, 3), 0, multiplier=2)):
         check(dataclasses.replace(case, activation="gelu"), "float32", jax.jit)
+
+
+def test_subnormal_numbers_stay_what_they_are(data_format: str) -> None:
+    """XLA's threads flush them to zero."""
+    shape = (1, 4, 5, 3) if data_format == "channels_last" else (1, 3, 4, 5)
+    x = np.full(shape, 1e-40, np.float32)
+    kernel = np.ones((1, 1, 3, 1), np.float32)
+    y = jax.jit(lambda a: depthwise_conv2d(a, kernel, data_format=data_format))(x)
+    assert_same_bits(np.asarray(y), x, "1e-40")

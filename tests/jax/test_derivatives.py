@@ -82,7 +82,7 @@ def test_orders_and_modes_agree_with_lax(activation: str | None, argument: int) 
 
     expected = derivatives(with_lax)
     for name, value in jax.jit(lambda: derivatives(convolve))().items():
-        assert_close(value, expected[name], 1e-8), name
+        assert_close(value, expected[name], 1e-8, name)
 
 
 def test_hessians_agree_with_lax() -> None:
