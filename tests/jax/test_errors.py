@@ -64,7 +64,7 @@ def test_what_is_wrong_with_a_call_is_said_while_it_is_traced(
 
 def test_unknown_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="colour"):
-        depthwise_conv2d(jnp.ones((1, 3, 3, 1)), jnp.ones((1, 1, 1, 1)), colour=3)
+        depthwise_conv2d(jnp.ones((1, 3, 3, 1)), jnp.ones((1, 1, 1, 1)), colour=3)  # type: ignore[call-arg]
 
 
 def test_arguments_that_are_equal_but_of_another_type_are_told_apart() -> None:
@@ -72,4 +72,4 @@ def test_arguments_that_are_equal_but_of_another_type_are_told_apart() -> None:
     depthwise_conv2d(x, kernel, strides=1, padding=1)
     for wrong in ({"strides": True}, {"strides": 1.0}, {"padding": True}, {"padding": 1.0}):
         with pytest.raises(TypeError):
-            depthwise_conv2d(x, kernel, **wrong)  # type: ignore[arg-type]
+            depthwise_conv2d(x, kernel, **wrong)
