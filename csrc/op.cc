@@ -8,6 +8,7 @@
 #include "kernels/table.h"
 #include "kernels/tuning.h"
 #include "runtime/cpu.h"
+#include "runtime/floating_point.h"
 #include "runtime/pool.h"
 
 namespace depthwise {
@@ -115,6 +116,7 @@ void zero_kernel(const depthwise_params& p, void* data, const depthwise_kernel_s
 
 depthwise_status run(Direction direction, const Call& call) {
   const depthwise_params& p = *call.params;
+  const StandardFloatingPoint mode;
   KernelSet set{};
   compiled_set(isa_in_use().load(std::memory_order_relaxed), &set);
   for (int i = 0; i < set.count; ++i) {

@@ -21,7 +21,6 @@ struct TF_Tensor;
 struct TF_OpDefinitionBuilder;
 struct TF_ShapeInferenceContext;
 struct TF_ShapeHandle;
-struct TF_DimensionHandle;
 struct TF_KernelBuilder;
 struct TF_OpKernelConstruction;
 struct TF_OpKernelContext;
@@ -36,55 +35,53 @@ enum TF_DataType : int { TF_FLOAT = 1, TF_DOUBLE = 2, TF_BFLOAT16 = 14, TF_HALF 
 namespace depthwise::tensorflow {
 
 // F(result, name, arguments)
-#define DEPTHWISE_TENSORFLOW_FUNCTIONS(F)                                                         \
-  F(TF_Status*, TF_NewStatus, ())                                                                 \
-  F(void, TF_DeleteStatus, (TF_Status*))                                                          \
-  F(void, TF_SetStatus, (TF_Status*, TF_Code, const char*))                                       \
-  F(TF_Code, TF_GetCode, (const TF_Status*))                                                      \
-  F(const char*, TF_Message, (const TF_Status*))                                                  \
-  F(TF_DataType, TF_TensorType, (const TF_Tensor*))                                               \
-  F(int, TF_NumDims, (const TF_Tensor*))                                                          \
-  F(int64_t, TF_Dim, (const TF_Tensor*, int))                                                     \
-  F(void*, TF_TensorData, (const TF_Tensor*))                                                     \
-  F(void, TF_DeleteTensor, (TF_Tensor*))                                                          \
-  F(TF_OpDefinitionBuilder*, TF_NewOpDefinitionBuilder, (const char*))                            \
-  F(void, TF_OpDefinitionBuilderAddAttr, (TF_OpDefinitionBuilder*, const char*))                  \
-  F(void, TF_OpDefinitionBuilderAddInput, (TF_OpDefinitionBuilder*, const char*))                 \
-  F(void, TF_OpDefinitionBuilderAddOutput, (TF_OpDefinitionBuilder*, const char*))                \
-  F(void, TF_OpDefinitionBuilderSetShapeInferenceFunction,                                        \
-    (TF_OpDefinitionBuilder*, TF_ShapeFunction))                                                  \
-  F(void, TF_RegisterOpDefinition, (TF_OpDefinitionBuilder*, TF_Status*))                         \
-  F(int64_t, TF_ShapeInferenceContextNumInputs, (TF_ShapeInferenceContext*))                      \
-  F(TF_ShapeHandle*, TF_NewShapeHandle, ())                                                       \
-  F(void, TF_DeleteShapeHandle, (TF_ShapeHandle*))                                                \
-  F(TF_ShapeHandle*, TF_ShapeInferenceContextVectorFromSize, (TF_ShapeInferenceContext*, size_t)) \
-  F(void, TF_ShapeInferenceContextGetInput,                                                       \
-    (TF_ShapeInferenceContext*, int, TF_ShapeHandle*, TF_Status*))                                \
-  F(void, TF_ShapeInferenceContextSetOutput,                                                      \
-    (TF_ShapeInferenceContext*, int, TF_ShapeHandle*, TF_Status*))                                \
-  F(void, TF_ShapeInferenceContextSetUnknownShape, (TF_ShapeInferenceContext*, TF_Status*))       \
-  F(int64_t, TF_ShapeInferenceContextRank, (TF_ShapeInferenceContext*, TF_ShapeHandle*))          \
-  F(int, TF_ShapeInferenceContextRankKnown, (TF_ShapeInferenceContext*, TF_ShapeHandle*))         \
-  F(TF_KernelBuilder*, TF_NewKernelBuilder,                                                       \
-    (const char*, const char*, TF_CreateFunction, TF_ComputeFunction, TF_DeleteFunction))         \
-  F(void, TF_KernelBuilder_TypeConstraint,                                                        \
-    (TF_KernelBuilder*, const char*, TF_DataType, TF_Status*))                                    \
-  F(void, TF_RegisterKernelBuilder, (const char*, TF_KernelBuilder*, TF_Status*))                 \
-  F(void, TF_OpKernelConstruction_GetAttrSize,                                                    \
-    (TF_OpKernelConstruction*, const char*, int32_t*, int32_t*, TF_Status*))                      \
-  F(void, TF_OpKernelConstruction_GetAttrInt64,                                                   \
-    (TF_OpKernelConstruction*, const char*, int64_t*, TF_Status*))                                \
-  F(void, TF_OpKernelConstruction_GetAttrInt64List,                                               \
-    (TF_OpKernelConstruction*, const char*, int64_t*, int, TF_Status*))                           \
-  F(void, TF_OpKernelConstruction_GetAttrBool,                                                    \
-    (TF_OpKernelConstruction*, const char*, unsigned char*, TF_Status*))                          \
-  F(void, TF_OpKernelConstruction_GetAttrString,                                                  \
-    (TF_OpKernelConstruction*, const char*, char*, size_t, TF_Status*))                           \
-  F(void, TF_OpKernelConstruction_Failure, (TF_OpKernelConstruction*, TF_Status*))                \
-  F(int, TF_NumInputs, (TF_OpKernelContext*))                                                     \
-  F(void, TF_GetInput, (TF_OpKernelContext*, int, TF_Tensor**, TF_Status*))                       \
-  F(TF_Tensor*, TF_AllocateOutput,                                                                \
-    (TF_OpKernelContext*, int, TF_DataType, const int64_t*, int, size_t, TF_Status*))             \
+#define DEPTHWISE_TENSORFLOW_FUNCTIONS(F)                                                   \
+  F(TF_Status*, TF_NewStatus, ())                                                           \
+  F(void, TF_DeleteStatus, (TF_Status*))                                                    \
+  F(void, TF_SetStatus, (TF_Status*, TF_Code, const char*))                                 \
+  F(TF_Code, TF_GetCode, (const TF_Status*))                                                \
+  F(const char*, TF_Message, (const TF_Status*))                                            \
+  F(TF_DataType, TF_TensorType, (const TF_Tensor*))                                         \
+  F(int, TF_NumDims, (const TF_Tensor*))                                                    \
+  F(int64_t, TF_Dim, (const TF_Tensor*, int))                                               \
+  F(void*, TF_TensorData, (const TF_Tensor*))                                               \
+  F(void, TF_DeleteTensor, (TF_Tensor*))                                                    \
+  F(TF_OpDefinitionBuilder*, TF_NewOpDefinitionBuilder, (const char*))                      \
+  F(void, TF_OpDefinitionBuilderAddAttr, (TF_OpDefinitionBuilder*, const char*))            \
+  F(void, TF_OpDefinitionBuilderAddInput, (TF_OpDefinitionBuilder*, const char*))           \
+  F(void, TF_OpDefinitionBuilderAddOutput, (TF_OpDefinitionBuilder*, const char*))          \
+  F(void, TF_OpDefinitionBuilderSetShapeInferenceFunction,                                  \
+    (TF_OpDefinitionBuilder*, TF_ShapeFunction))                                            \
+  F(void, TF_RegisterOpDefinition, (TF_OpDefinitionBuilder*, TF_Status*))                   \
+  F(TF_ShapeHandle*, TF_NewShapeHandle, ())                                                 \
+  F(void, TF_DeleteShapeHandle, (TF_ShapeHandle*))                                          \
+  F(void, TF_ShapeInferenceContextGetInput,                                                 \
+    (TF_ShapeInferenceContext*, int, TF_ShapeHandle*, TF_Status*))                          \
+  F(void, TF_ShapeInferenceContextSetOutput,                                                \
+    (TF_ShapeInferenceContext*, int, TF_ShapeHandle*, TF_Status*))                          \
+  F(void, TF_ShapeInferenceContextSetUnknownShape, (TF_ShapeInferenceContext*, TF_Status*)) \
+  F(int64_t, TF_ShapeInferenceContextRank, (TF_ShapeInferenceContext*, TF_ShapeHandle*))    \
+  F(int, TF_ShapeInferenceContextRankKnown, (TF_ShapeInferenceContext*, TF_ShapeHandle*))   \
+  F(TF_KernelBuilder*, TF_NewKernelBuilder,                                                 \
+    (const char*, const char*, TF_CreateFunction, TF_ComputeFunction, TF_DeleteFunction))   \
+  F(void, TF_KernelBuilder_TypeConstraint,                                                  \
+    (TF_KernelBuilder*, const char*, TF_DataType, TF_Status*))                              \
+  F(void, TF_RegisterKernelBuilder, (const char*, TF_KernelBuilder*, TF_Status*))           \
+  F(void, TF_OpKernelConstruction_GetAttrSize,                                              \
+    (TF_OpKernelConstruction*, const char*, int32_t*, int32_t*, TF_Status*))                \
+  F(void, TF_OpKernelConstruction_GetAttrInt64,                                             \
+    (TF_OpKernelConstruction*, const char*, int64_t*, TF_Status*))                          \
+  F(void, TF_OpKernelConstruction_GetAttrInt64List,                                         \
+    (TF_OpKernelConstruction*, const char*, int64_t*, int, TF_Status*))                     \
+  F(void, TF_OpKernelConstruction_GetAttrBool,                                              \
+    (TF_OpKernelConstruction*, const char*, unsigned char*, TF_Status*))                    \
+  F(void, TF_OpKernelConstruction_GetAttrString,                                            \
+    (TF_OpKernelConstruction*, const char*, char*, size_t, TF_Status*))                     \
+  F(void, TF_OpKernelConstruction_Failure, (TF_OpKernelConstruction*, TF_Status*))          \
+  F(int, TF_NumInputs, (TF_OpKernelContext*))                                               \
+  F(void, TF_GetInput, (TF_OpKernelContext*, int, TF_Tensor**, TF_Status*))                 \
+  F(TF_Tensor*, TF_AllocateOutput,                                                          \
+    (TF_OpKernelContext*, int, TF_DataType, const int64_t*, int, size_t, TF_Status*))       \
   F(void, TF_OpKernelContext_Failure, (TF_OpKernelContext*, TF_Status*))
 
 struct Api {

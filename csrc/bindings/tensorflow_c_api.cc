@@ -48,9 +48,18 @@ void input_gradient_shapes(TF_ShapeInferenceContext* context, TF_Status* status)
   copy_shape(context, 0, 0, status);
 }
 
+// The third input is the bias, if it is a vector, or else dy.
 void kernel_gradient_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   tf.TF_ShapeInferenceContextSetUnknownShape(context, status);
   if (tf.TF_GetCode(status) == TF_OK) copy_shape(context, 1, 0, status);
+  if (tf.TF_GetCode(status) != TF_OK) return;
+  TF_ShapeHandle* const third = tf.TF_NewShapeHandle();
+  tf.TF_ShapeInferenceContextGetInput(context, 2, third, status);
+  if (tf.TF_GetCode(status) == TF_OK && tf.TF_ShapeInferenceContextRankKnown(context, third) &&
+      tf.TF_ShapeInferenceContextRank(context, third) == 1) {
+    tf.TF_ShapeInferenceContextSetOutput(context, 1, third, status);
+  }
+  tf.TF_DeleteShapeHandle(third);
 }
 
 // --- registration --------------------------------------------------------------------------------

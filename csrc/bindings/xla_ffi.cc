@@ -7,7 +7,6 @@
 #include <string>
 
 #include "bindings/dense_call.h"
-#include "bindings/floating_point.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -265,7 +264,6 @@ template <ffi::Error (*body)(Call&)>
 ffi::Error handle(ffi::Dictionary attributes, ffi::RemainingArgs operands,
                   ffi::RemainingRets results) {
   try {
-    const depthwise::StandardFloatingPoint mode;
     Call call(attributes, operands, results);
     return body(call);
   } catch (const std::exception& exception) {

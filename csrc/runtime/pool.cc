@@ -11,6 +11,7 @@
 #include <new>
 
 #include "runtime/cpu.h"
+#include "runtime/floating_point.h"
 
 // One job runs at a time. Its caller writes what there is to do, publishes it in `ticket`, works
 // along, and waits until every index is done, not until every worker has come: a worker that wakes
@@ -203,6 +204,7 @@ void Pool::wake_some(int threads, int64_t left) {
 }
 
 [[noreturn]] void worker_loop(int thread) {
+  const StandardFloatingPoint mode;  // a new thread begins with the mode of the one that starts it
   const auto work_left = [thread] {
     const uint64_t seen = pool.ticket.load();
     return left_of(seen) > 0 && thread < threads_of(seen);

@@ -7,6 +7,10 @@
 #include <memory>
 #include <thread>
 
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
 #include "cases.h"
 
 using namespace depthwise;
@@ -370,6 +374,31 @@ TEST(memory_that_cannot_be_had_is_reported) {
   }
 #endif
 }
+
+#if defined(__x86_64__)
+TEST(subnormal_numbers_count_in_threads_that_flush_them) {
+  constexpr unsigned flush = 0x8040;  // results and operands
+  const Threads keep(2);
+  Case c = make_case(DEPTHWISE_FLOAT32, DEPTHWISE_CHANNELS_LAST, 64, 40, 40, 3, 3);
+  const depthwise_params& p = c.p;
+  const size_t inputs = static_cast<size_t>(p.in_height * p.in_width * p.channels);
+  const size_t outputs = static_cast<size_t>(p.out_height * p.out_width * p.channels);
+  const std::vector<float> x(inputs, 1e-40f), kernel(size_t{9} * 64, 1.0f);
+  std::vector<float> y(outputs);
+  depthwise_params dense = p;
+  dense.x = {0, p.in_width * p.channels, p.channels, 1};
+  dense.y = {0, p.out_width * p.channels, p.channels, 1};
+  dense.kernel = {3 * p.channels, p.channels, 1, 1};
+  _mm_setcsr(_mm_getcsr() | flush);
+  const auto status =
+      depthwise_forward(&dense, x.data(), kernel.data(), nullptr, y.data(), nullptr);
+  const unsigned after = _mm_getcsr();
+  _mm_setcsr(after & ~flush);
+  CHECK_EQ(status, DEPTHWISE_OK);
+  CHECK_EQ(after & flush, flush);  // the caller's mode is its own
+  for (const float value : y) CHECK(value > 8e-40f && value < 1e-39f);
+}
+#endif
 
 int main(int argc, char** argv) {
   print_case_on_crash();

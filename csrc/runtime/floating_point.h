@@ -1,7 +1,8 @@
 // The floating-point mode of a call. XLA and TensorFlow run their operations in threads that flush
-// subnormal numbers to zero; the same arrays would then not give the same bits as from NumPy.
-#ifndef DEPTHWISE_BINDINGS_FLOATING_POINT_H_
-#define DEPTHWISE_BINDINGS_FLOATING_POINT_H_
+// subnormal numbers to zero, and PyTorch can be told to; the same arrays would then not give the
+// same bits from everywhere.
+#ifndef DEPTHWISE_RUNTIME_FLOATING_POINT_H_
+#define DEPTHWISE_RUNTIME_FLOATING_POINT_H_
 
 #include <cstdint>
 
@@ -53,4 +54,4 @@ class StandardFloatingPoint {
 
 }  // namespace depthwise
 
-#endif  // DEPTHWISE_BINDINGS_FLOATING_POINT_H_
+#endif  // DEPTHWISE_RUNTIME_FLOATING_POINT_H_
