@@ -39,11 +39,19 @@ struct Convolution {
   bool keep_preactivation = false;
 };
 
-inline std::array<int64_t, 2> pair_attribute(TF_OpKernelConstruction* context, const char* name,
-                                             TF_Status* status) {
-  std::array<int64_t, 2> pair{};
-  tf.TF_OpKernelConstruction_GetAttrInt64List(context, name, pair.data(), 2, status);
-  return pair;
+template <size_t count>
+void list_attribute(TF_OpKernelConstruction* context, const char* name,
+                    std::array<int64_t, count>* values, TF_Status* status) {
+  int32_t items = 0, length = 0;
+  tf.TF_OpKernelConstruction_GetAttrSize(context, name, &items, &length, status);
+  if (tf.TF_GetCode(status) != TF_OK) return;
+  if (items != static_cast<int32_t>(count)) {
+    const std::string text = std::string(name) + ": expected " + std::to_string(count) +
+                             " integers, got " + std::to_string(items);
+    return tf.TF_SetStatus(status, TF_INVALID_ARGUMENT, text.c_str());
+  }
+  tf.TF_OpKernelConstruction_GetAttrInt64List(context, name, values->data(),
+                                              static_cast<int>(count), status);
 }
 
 inline std::string text_attribute(TF_OpKernelConstruction* context, const char* name,
@@ -86,13 +94,10 @@ inline void* create(TF_OpKernelConstruction* context) {
   const auto read = [&](auto&& step) {
     if (status.ok()) step();
   };
-  read([&] { options.strides = pair_attribute(context, "strides", status.get()); });
-  read([&] { options.dilation = pair_attribute(context, "dilation_rate", status.get()); });
+  read([&] { list_attribute(context, "strides", &options.strides, status.get()); });
+  read([&] { list_attribute(context, "dilation_rate", &options.dilation, status.get()); });
   read([&] { padding = text_attribute(context, "padding", status.get()); });
-  read([&] {
-    tf.TF_OpKernelConstruction_GetAttrInt64List(context, "explicit_padding", options.padding.data(),
-                                                4, status.get());
-  });
+  read([&] { list_attribute(context, "explicit_padding", &options.padding, status.get()); });
   read([&] { data_format = text_attribute(context, "data_format", status.get()); });
   read([&] {
     tf.TF_OpKernelConstruction_GetAttrInt64(context, "activation", &activation, status.get());

@@ -261,11 +261,11 @@ def test_a_frozen_kernel_costs_no_gradient_in_a_graph(wanted: int, run: str) -> 
 def test_inference_keeps_nothing_for_gradients() -> None:
     x, kernel, _ = inputs(OPTIONS[0])
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def layer(x: Any, kernel: Any) -> Any:
         return depthwise_conv2d(x, kernel, activation="silu")
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def training(x: Any, kernel: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(kernel)

@@ -153,7 +153,7 @@ def _keep_preactivation(z: Any) -> None:
 
     Without that z would be computed again: correct, but slower. It is why inference does not pay for z.
     """
-    node = getattr(z, "op", None)  # a tensor that was computed eagerly has none
+    node: Any = getattr(z, "op", None)  # a tensor that was computed eagerly has none
     if getattr(node, "type", None) == "Depthwise>Conv2d" and hasattr(node, "_set_attr"):
         keep = tf.compat.v1.AttrValue(b=True)
         node._set_attr("keep_preactivation", keep)  # noqa: SLF001  # as TensorFlow's own gradients of loops do

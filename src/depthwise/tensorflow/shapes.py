@@ -70,6 +70,7 @@ def output_shape(
         filled_x: x,
         filled_kernel: kernel,
         expected: (kernel_height, kernel_width, channels, multiplier),
+        **{filled: bias for filled, bias in zip(filled_biases, biases, strict=True) if len(bias) > 1},
     }
     with _errors_that_say(partial):
         shape: list[int | None] = list(spec.check_shapes(filled_x, filled_kernel, *filled_biases))
