@@ -91,9 +91,18 @@ def _alike(arrays: tuple[jax.Array, ...]) -> list[jax.Array]:
     varying = [_varying_axes(array) for array in arrays]
     everything: frozenset[str] = frozenset().union(*varying)
     return [
-        jax.lax.pcast(array, tuple(sorted(everything - axes)), to="varying") if axes != everything else array
+        array if axes == everything else _vary(array, tuple(sorted(everything - axes)))
         for array, axes in zip(arrays, varying, strict=True)
     ]
+
+
+def _vary(array: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    result: jax.Array
+    if hasattr(jax.lax, "pcast"):
+        result = jax.lax.pcast(array, axes, to="varying")
+    else:  # before JAX 0.8
+        result = jax.lax.pvary(array, axes)
+    return result
 
 
 def _varying_axes(array: jax.Array) -> frozenset[str]:

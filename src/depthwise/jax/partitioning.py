@@ -110,7 +110,7 @@ def _partitioned(
 
 def _agreed_axes(spec: Spec, mesh: Any, arrays: Sequence[Any], kinds: Sequence[Kind]) -> tuple[Any, Any]:
     """The mesh axes that all arrays' batch and channels are to be split over; None for neither."""
-    entries = [tuple(array.sharding.spec) for array in arrays]
+    entries = [_entries(array) for array in arrays]
     sizes = [array.shape for array in arrays]
     batch_entries, channel_entries = split_axes(spec, kinds, entries)
     batch_sizes, channel_sizes = split_axes(spec, kinds, sizes)
@@ -121,6 +121,12 @@ def _agreed_axes(spec: Spec, mesh: Any, arrays: Sequence[Any], kinds: Sequence[K
     batch = _first_that_divides(mesh, batch_entries, batch_sizes, set())
     channels = _first_that_divides(mesh, channel_entries, inputs, set(_axes(batch)))
     return batch, channels
+
+
+def _entries(array: Any) -> tuple[Any, ...]:
+    """What each dimension is split over. XLA may not know, or not say it in terms of the mesh: then over nothing."""
+    known = tuple(getattr(array.sharding, "spec", ()))
+    return (*known, *[None] * (len(array.shape) - len(known)))
 
 
 def _first_that_divides(mesh: Any, entries: Sequence[Any], sizes: Sequence[int], taken: set[str]) -> Any:
