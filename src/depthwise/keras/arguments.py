@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from depthwise.activations import Activation
 from depthwise.arguments import Padding, Pair
 from depthwise.spec import Spec
 
-__all__ = ["Options", "layer_spec", "modern_config", "normalise"]
+__all__ = ["Options", "count_argument", "layer_spec", "modern_config", "normalise"]
 
 
 class Options(NamedTuple):
@@ -60,6 +61,20 @@ def normalise(
             f"got strides={strides!r} and dilation_rate={dilation_rate!r}"
         )
     return options
+
+
+def count_argument(name: str, value: Any) -> int:
+    """A positive integer that is no argument of `Spec`, such as the filters of a pointwise convolution.
+
+    Raises:
+        TypeError, ValueError: in the words of `Spec`.
+    """
+    expected = f"{name}: expected a positive integer, got {value!r}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{expected} of type {type(value).__name__}")
+    if (number := operator.index(value)) < 1:
+        raise ValueError(expected)
+    return number
 
 
 @functools.lru_cache(maxsize=1024)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 from depthwise.spec import Spec
 
-__all__ = ["compiles_whole_models", "convolve"]
+__all__ = ["compiles_whole_models", "convolve", "mix_channels"]
 
 Tensor = Any  # of the backend
 
@@ -18,6 +19,19 @@ Tensor = Any  # of the backend
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:
     """`spec` on an image, a kernel (height, width, channels, multiplier) and a bias; all of one dtype."""
     return _convolution(keras.backend.backend())(x, kernel, bias, spec)
+
+
+def mix_channels(x: Tensor, kernel: Tensor, data_format: str) -> Tensor:
+    """A convolution of width 1, by Keras: every output channel is a weighted sum of the input channels.
+
+    TensorFlow's has channels_first on some CPUs only, and not for every dtype.
+    """
+    if data_format == "channels_first" and keras.backend.backend() == "tensorflow":
+        last = (0, *range(2, len(x.shape)), 1)
+        first = (0, len(x.shape) - 1, *range(1, len(x.shape) - 1))
+        y = ops.conv(ops.transpose(x, last), kernel, 1, "valid", "channels_last")
+        return ops.transpose(y, first)
+    return ops.conv(x, kernel, 1, "valid", data_format)
 
 
 def compiles_whole_models() -> bool:

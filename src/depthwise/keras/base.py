@@ -12,8 +12,9 @@ import keras
 from keras import ops
 
 from depthwise.activations import Activation
+from depthwise.arguments import bool_argument
 from depthwise.keras.arguments import Options, layer_spec, modern_config, normalise
-from depthwise.keras.backend import compiles_whole_models, convolve
+from depthwise.keras.backend import compiles_whole_models, convolve, mix_channels
 from depthwise.keras.export import exporting, standard_convolution
 from depthwise.keras.fusing import fused_activation
 
@@ -42,6 +43,9 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
         given = checked._asdict()
         if not isinstance(checked.padding, str):
             given["padding"] = "valid"
+        bool_argument("use_bias", kwargs.get("use_bias", True))
+        if kwargs.get("bias_initializer", "zeros") is None:
+            kwargs["bias_initializer"] = "zeros"  # as documented; Keras 3 would take glorot_uniform
         super().__init__(**self._stock_arguments(given), **kwargs)
         self.padding = checked.padding
         self.strided_dilation = strided_dilation
@@ -81,6 +85,8 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
             )
         super().build(input_shape)
         self.input_spec = keras.InputSpec(ndim=self.rank + 2, axes={channel_axis: input_shape[channel_axis]})
+        if isinstance(self.activation, keras.layers.Layer) and not self.activation.built:
+            self.activation.build(self.compute_output_shape(input_shape))  # weights of its own, as PReLU has
 
     def _depthwise(
         self, inputs: Tensor, kernel: Tensor, bias: Tensor | None, activation: Activation
@@ -172,7 +178,7 @@ class DepthwiseConv(_DepthwiseLayer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """The layer on an image, in its data format."""
-        fused = fused_activation(self.activation)
+        fused = fused_activation(self.activation, self.compute_dtype)
         overridden = type(self).convolution_op is not DepthwiseConv.convolution_op
         if overridden or exporting(inputs):
             return self._activate(self._add_bias(self.convolution_op(inputs, self.kernel)))
@@ -219,7 +225,7 @@ class SeparableConv(_DepthwiseLayer):
             outputs = self._standard(inputs, self.depthwise_kernel)
         else:
             outputs = self._depthwise(inputs, self.depthwise_kernel, None, _LINEAR)
-        outputs = ops.conv(outputs, self.pointwise_kernel, 1, "valid", self.data_format)
+        outputs = mix_channels(outputs, self.pointwise_kernel, self.data_format)
         return self._activate(self._add_bias(outputs))
 
     def _with_filters(self, shape: list[int | None]) -> tuple[int | None, ...]:

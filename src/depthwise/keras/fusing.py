@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,15 +32,18 @@ _FUNCTIONS: dict[Callable[..., Any], Activation] = {
 }
 
 
-def fused_activation(activation: Any) -> Activation | None:
+def fused_activation(activation: Any, dtype: str | None = None) -> Activation | None:
     """The fused activation that is the same function as Keras's `activation`; None if none is.
 
     Args:
         activation: None, a function, or one of Keras's activation layers.
+        dtype: of what it is applied to: a layer that would compute in another is not fused. None for any.
     """
     if activation is None:
         return Activation("linear")
     if isinstance(activation, keras.layers.Layer):
+        if activation.activity_regularizer is not None or dtype not in {None, activation.compute_dtype}:
+            return None
         return _of_layer(activation)
     try:
         return _FUNCTIONS.get(activation)
@@ -55,10 +59,15 @@ def _of_layer(layer: Any) -> Activation | None:
     if kind is keras.layers.ReLU and not layer.threshold:
         slope = float(layer.negative_slope or 0.0)
         if layer.max_value is None:
-            return Activation("leaky_relu", slope) if slope else Activation("relu")
+            return _with_alpha("leaky_relu", slope) if slope else Activation("relu")
         return Activation("relu6") if layer.max_value == 6 and not slope else None
     if kind is keras.layers.LeakyReLU:
-        return Activation("leaky_relu", float(layer.negative_slope))
+        return _with_alpha("leaky_relu", float(layer.negative_slope))
     if kind is keras.layers.ELU:
-        return Activation("elu", float(layer.alpha))
+        return _with_alpha("elu", float(layer.alpha))
     return None
+
+
+def _with_alpha(name: str, alpha: float) -> Activation | None:
+    """None for an alpha that the op does not take, such as a negative one of ELU."""
+    return Activation(name, alpha) if 0.0 <= alpha < math.inf else None

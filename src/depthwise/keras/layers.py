@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import keras
 
 from depthwise.arguments import PaddingLike, PairLike
+from depthwise.keras.arguments import count_argument
 from depthwise.keras.base import DepthwiseConv, GroupedConv, SeparableConv, split
 
 __all__ = ["DepthwiseConv1D", "DepthwiseConv2D", "GroupedConv2D", "SeparableConv1D", "SeparableConv2D"]
@@ -170,6 +171,7 @@ class SeparableConv2D(SeparableConv, keras.layers.SeparableConv2D):  # type: ign
         bias_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
+        filters = count_argument("filters", filters)
         options, others = split(locals(), kwargs)
         self._construct(2, options, others)
 
@@ -217,6 +219,7 @@ class SeparableConv1D(SeparableConv, keras.layers.SeparableConv1D):  # type: ign
         bias_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
+        filters = count_argument("filters", filters)
         options, others = split(locals(), kwargs)
         self._construct(1, options, others)
 
@@ -257,6 +260,7 @@ class GroupedConv2D(GroupedConv, keras.layers.Conv2D):  # type: ignore[misc]
         groups: int = 1,
         **kwargs: Any,
     ) -> None:
+        filters, groups = count_argument("filters", filters), count_argument("groups", groups)
         if filters % groups:
             raise ValueError(f"filters: expected a multiple of groups={groups}, got {filters}")
         given = {"depth_multiplier": filters // groups, **locals()}
