@@ -14,7 +14,7 @@ import torch
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
-__all__ = ["apply", "below_autocast", "below_autograd", "in_forward_mode", "require"]
+__all__ = ["apply", "below_autocast", "below_autograd", "constant_shape", "in_forward_mode", "require"]
 
 below_autograd = torch._C._AutoDispatchBelowAutograd
 """Context in which ops run as if nothing required a gradient: that is taken care of."""
@@ -35,6 +35,18 @@ def in_forward_mode() -> bool:
 def below_autocast() -> Any:
     """Context in which ops take their arguments as they are."""
     return torch._C._ExcludeDispatchKeyGuard(_AUTOCAST)
+
+
+def constant_shape(tensor: Any) -> Any:
+    """The shape of a parameter: constants in a trace, in which other shapes are worked out again on each run."""
+    state = torch._C._get_tracing_state()
+    if state is None:
+        return tensor.shape
+    torch._C._set_tracing_state(None)
+    try:
+        return tensor.shape
+    finally:
+        torch._C._set_tracing_state(state)
 
 
 def apply(function: Any, *args: Any) -> Any:

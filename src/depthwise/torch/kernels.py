@@ -51,8 +51,7 @@ class Options(NamedTuple):
         strides, rule, amounts, dilation_rate, activation, alpha, channels_last = arguments
         padding: Any = rule
         if rule == "explicit":
-            top, bottom, left, right = amounts
-            padding = ((top, bottom), (left, right))
+            padding = (tuple(amounts[:2]), tuple(amounts[2:]))
         strides, dilation_rate = cast(Pair, tuple(strides)), cast(Pair, tuple(dilation_rate))
         return cls(strides, padding, dilation_rate, Activation(activation, alpha), channels_last)
 
@@ -133,10 +132,9 @@ def backward(
     """The gradients with respect to x, weight and bias that the mask asks for."""
     call = _prepare(x, weight, None, arguments)
     check_dtypes(y=_name(x.dtype), dy=_name(dy.dtype), saved=saved if saved is None else _name(saved.dtype))
-    _check_device(dy, "dy")
+    _check_devices(x, dy=dy, saved=saved)
     Spec.check_cotangent(dy.shape, call.y_shape)
     if saved is not None:
-        _check_device(saved, "saved")
         Spec.check_cotangent(saved.shape, call.y_shape)
     dx = torch.empty_strided(x.shape, call.x_strides, dtype=x.dtype) if mask[0] else None
     dweight = torch.empty_like(weight) if mask[1] else None
@@ -155,6 +153,7 @@ def backward(
 
 def fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Tensor:
     """A tensor like the output, on a device that holds no numbers. The sizes may be symbols."""
+    _check_devices(x, weight=weight, bias=bias)
     options = Options.from_arguments(arguments)
     _check_dtypes(x.dtype, weight.dtype, None if bias is None else bias.dtype)
     sizes = (*x.shape, *weight.shape, *(() if bias is None else bias.shape))
@@ -166,9 +165,10 @@ def fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any
 
 
 def fake_backward(
-    x: Tensor, weight: Tensor, arguments: Arguments, mask: Sequence[bool]
+    dy: Tensor, x: Tensor, weight: Tensor, saved: Tensor | None, arguments: Arguments, mask: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Tensors like the gradients."""
+    _check_devices(x, dy=dy, weight=weight, saved=saved)
     dx = x.new_empty_strided(x.shape, dense_strides(x.shape, arguments[-1])) if mask[0] else None
     dweight = torch.empty_like(weight) if mask[1] else None
     dbias = weight.new_empty(weight.shape[0]) if mask[2] else None
@@ -183,11 +183,13 @@ def dense_strides(shape: Sequence[int], channels_last: bool) -> Shape:
     return channels * height * width, height * width, width, 1
 
 
-def _same_padding(size: int, stride: int, window: int) -> Pair:
+def _same_padding(size: Any, stride: int, window: int) -> Pair:
     if stride == 1:
         total = window - 1  # whatever the size
     else:
-        total = max((size - 1) // stride * stride + window - size, 0)
+        total = (size - 1) // stride * stride + window - size
+        # In a trace of TorchScript sizes are tensors, and to compare one would fix the outcome.
+        total = total.clamp(min=0) if isinstance(total, torch.Tensor) else max(total, 0)
     return total // 2, total - total // 2
 
 
@@ -203,9 +205,7 @@ def _filters(weight: Tensor, multiplier: int) -> Address:
 
 def _prepare(x: Tensor, weight: Tensor, bias: Tensor | None, arguments: Any) -> _Call:
     strides, rule, amounts, dilation, activation, alpha, channels_last = arguments
-    _check_device(weight, "weight")
-    if bias is not None:
-        _check_device(bias, "bias")
+    _check_devices(x, weight=weight, bias=bias)
     return _call(
         x.shape,
         weight.shape,
@@ -297,11 +297,13 @@ def _name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _check_device(tensor: Tensor, name: str) -> None:
-    if not tensor.is_cpu:
-        raise ValueError(
-            f"{name}: expected a tensor on the CPU, where the input is, got one on {tensor.device}"
-        )
+def _check_devices(x: Tensor, **others: Tensor | None) -> None:
+    device = x.device
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != device:
+            raise ValueError(
+                f"{name}: expected a tensor on {device}, where the input is, got one on {tensor.device}"
+            )
 
 
 def _in_layout(shape: Sequence[int], channels_last: bool) -> Shape:

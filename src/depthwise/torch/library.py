@@ -67,10 +67,10 @@ def _fake_conv2d_with_preactivation(*args: Any) -> Any:
 
 
 def _fake_conv2d_backward(
-    _dy: Tensor, x: Tensor, weight: Tensor, _saved: Tensor | None, *arguments: Any
+    dy: Tensor, x: Tensor, weight: Tensor, saved: Tensor | None, *arguments: Any
 ) -> Any:
     *options, mask = arguments
-    return _tensors(x, kernels.fake_backward(x, weight, options, mask))
+    return _tensors(x, kernels.fake_backward(dy, x, weight, saved, options, mask))
 
 
 def _tensors(like: Tensor, gradients: Sequence[Tensor | None]) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from depthwise.arguments import Pair
+from depthwise.torch.internals import constant_shape
 from depthwise.torch.kernels import Options, Tensor
 
 __all__ = ["activate", "convolve", "gradients"]
@@ -61,8 +62,11 @@ def gradients(
 
 def _padded(image: Tensor, weight: Tensor, options: Options) -> tuple[Tensor, Pair]:
     """An image with the padding that PyTorch's convolution does not know, and the padding left for it to add."""
-    (top, bottom), (left, right) = options.padding_amounts(image.shape[2:], weight.shape[2:])
-    if (top, left) == (bottom, right):
+    (top, bottom), (left, right) = amounts = options.padding_amounts(
+        image.shape[2:], constant_shape(weight)[2:]
+    )
+    known = all(isinstance(amount, int) for pair in amounts for amount in pair)
+    if known and (top, left) == (bottom, right):
         return image, (top, left)
     return functional.pad(image, (left, right, top, bottom)), (0, 0)
 
