@@ -52,8 +52,9 @@ def test_numerical_derivatives_off_the_corners(activation: str) -> None:
     )
 
 
-@pytest.mark.parametrize("activation", [None, "tanh", "silu"])
-@pytest.mark.parametrize("argument", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("activation", "argument"), [(None, 0), (None, 1), ("tanh", 1), ("silu", 0), ("silu", 2)]
+)
 def test_orders_and_modes_agree_with_lax(activation: str | None, argument: int) -> None:
     case = dataclasses.replace(CASES[0], activation=activation)
     arrays = arguments(case)
