@@ -120,7 +120,8 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
             return outputs
         if self.data_format == "channels_last":
             return ops.add(outputs, self.bias)
-        return ops.add(outputs, ops.reshape(self.bias, (1, -1) + (1,) * self.rank))
+        # The other way round, Keras's TensorFlow backend adds it along the last axis if that is as long.
+        return ops.add(ops.reshape(self.bias, (1, -1) + (1,) * self.rank), outputs)
 
     def _activate(self, outputs: Tensor) -> Tensor:
         return outputs if self.activation is None else self.activation(outputs)
