@@ -48,20 +48,44 @@ inline Shape image_shape(bool channels_first, int64_t batch, int64_t height, int
   return {batch, height, width, channels};
 }
 
-// One axis of the output: its size and the zeros before the image. False if the window does not
-// fit.
-inline bool output_axis(int64_t size, int64_t window, int64_t stride, bool same, int64_t before,
-                        int64_t after, int64_t* output, int64_t* pad) {
-  if (same) {
-    const int64_t wanted = (size + stride - 1) / stride;
-    const int64_t total = std::max<int64_t>((wanted - 1) * stride + window - size, 0);
+inline std::string to_text(int64_t a, int64_t b) {
+  return "(" + std::to_string(a) + ", " + std::to_string(b) + ")";
+}
+
+// As spec.py would show it.
+inline std::string padding_text(const Options& options) {
+  const auto& p = options.padding;
+  if (options.same) return "'same'";
+  if (p == std::array<int64_t, 4>{}) return "'valid'";
+  return "(" + to_text(p[0], p[1]) + ", " + to_text(p[2], p[3]) + ")";
+}
+
+// One axis: 0 for the height, 1 for the width. Sets the size of the output and the zeros before the
+// image, or returns what is wrong.
+inline std::string place_axis(const Options& options, const Shape& kernel, int axis, int64_t size,
+                              int64_t* output, int64_t* pad) {
+  const size_t a = static_cast<size_t>(axis);
+  const int64_t stride = options.strides[a], dilation = options.dilation[a];
+  const int64_t window = (kernel[a] - 1) * dilation + 1;
+  int64_t before = options.padding[2 * a], after = options.padding[2 * a + 1];
+  if (options.same) {
+    const int64_t total =
+        std::max<int64_t>(((size + stride - 1) / stride - 1) * stride + window - size, 0);
     before = total / 2;
     after = total - before;
   }
-  if (window > before + size + after) return false;
-  *output = (before + size + after - window) / stride + 1;
-  *pad = before;
-  return true;
+  const int64_t padded = before + size + after;
+  if (window <= padded) {
+    *output = (padded - window) / stride + 1;
+    *pad = before;
+    return {};
+  }
+  const std::string name = axis == 0 ? "height " : "width ";
+  return "kernel_size: expected a dilated kernel no larger than the padded input, got " +
+         to_text(kernel[0], kernel[1]) + " with dilation_rate " +
+         to_text(options.dilation[0], options.dilation[1]) + ", of " + name +
+         std::to_string(window) + ", for an input of " + name + std::to_string(size) +
+         ", which is " + std::to_string(padded) + " with padding " + padding_text(options);
 }
 
 // Fills `params` for arrays of these shapes, all of them dense and row-major: x in the order of the
@@ -98,19 +122,23 @@ inline std::string dense_params(const Options& options, int32_t dtype, const Sha
            to_text(x) + " with data_format '" + (first ? "channels_first" : "channels_last") +
            "', got shape " + to_text(kernel);
   }
-  const auto& padding = options.padding;
-  const int64_t window_height = (p.kernel_height - 1) * p.dilation_height + 1;
-  const int64_t window_width = (p.kernel_width - 1) * p.dilation_width + 1;
-  if (!output_axis(p.in_height, window_height, p.stride_height, options.same, padding[0],
-                   padding[1], &p.out_height, &p.pad_top) ||
-      !output_axis(p.in_width, window_width, p.stride_width, options.same, padding[2], padding[3],
-                   &p.out_width, &p.pad_left)) {
-    return "kernel_size: expected a dilated kernel no larger than the padded input, got one of "
-           "height " +
-           std::to_string(window_height) + " and width " + std::to_string(window_width) +
-           " for x of shape " + to_text(x);
+  std::string problem = place_axis(options, kernel, 0, p.in_height, &p.out_height, &p.pad_top);
+  if (problem.empty()) {
+    problem = place_axis(options, kernel, 1, p.in_width, &p.out_width, &p.pad_left);
   }
+  if (!problem.empty()) return problem;
   const int64_t outputs = p.channels * p.multiplier;
+  const Shape output = image_shape(first, p.batch, p.out_height, p.out_width, outputs);
+  int64_t elements = 1;
+  bool fits = true;
+  for (const int64_t size : output) {
+    fits = fits && !__builtin_mul_overflow(elements, size, &elements);
+  }
+  if (!fits || elements > INT64_MAX / 8) {
+    return "padding: expected an output of at most " + std::to_string(INT64_MAX / 8) +
+           " elements, got " + padding_text(options) + ", which makes it of shape " +
+           to_text(output) + " for x of shape " + to_text(x);
+  }
   p.x = p.dx = dense_strides(first, p.in_height, p.in_width, p.channels);
   p.y = p.saved = p.dy = dense_strides(first, p.out_height, p.out_width, outputs);
   p.kernel = p.dkernel = {p.kernel_width * outputs, outputs, p.multiplier, 1};

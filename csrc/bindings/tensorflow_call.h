@@ -2,7 +2,6 @@
 #ifndef DEPTHWISE_BINDINGS_TENSORFLOW_CALL_H_
 #define DEPTHWISE_BINDINGS_TENSORFLOW_CALL_H_
 
-#include <cfenv>
 #include <cstdlib>
 #include <locale>
 #include <memory>
@@ -182,23 +181,6 @@ inline int64_t element_bytes(TF_DataType type) {
   return type == TF_DOUBLE ? 8 : type == TF_FLOAT ? 4 : 2;
 }
 
-// The processor's usual arithmetic for as long as this lives. TensorFlow runs ops with subnormal
-// numbers flushed to zero, on its threads but not on those of the library's pool: which bits come
-// out would depend on which thread a part of the work fell to.
-class UsualArithmetic {
- public:
-  UsualArithmetic() {
-    std::fegetenv(&before_);
-    std::fesetenv(FE_DFL_ENV);
-  }
-  ~UsualArithmetic() { std::fesetenv(&before_); }
-  UsualArithmetic(const UsualArithmetic&) = delete;
-  UsualArithmetic& operator=(const UsualArithmetic&) = delete;
-
- private:
-  std::fenv_t before_;
-};
-
 // --- one call ------------------------------------------------------------------------------------
 
 // A call of one of the ops: its inputs checked, its outputs allocated, its failures reported.
@@ -309,7 +291,7 @@ class Call {
       problem = dense_params(convolution_.options, dtype_code(type_), x.image(), kernel.image(),
                              &params_);
     }
-    if (problem.empty()) problem = sizes(x, kernel, bias);
+    if (problem.empty()) problem = sizes(kernel, bias);
     if (!problem.empty()) fail(problem);
     return problem.empty();
   }
@@ -334,24 +316,13 @@ class Call {
     return {};
   }
 
-  // Likewise for sizes, beyond what dense_params() checks. TensorFlow ends the process when it is
-  // asked for a tensor of more elements than it can count.
-  std::string sizes(const Tensor& x, const Tensor& kernel, const Tensor& bias) const {
+  // Likewise for the one size that dense_params() does not know.
+  std::string sizes(const Tensor& kernel, const Tensor& bias) const {
     const int64_t outputs = params_.channels * params_.multiplier;
-    if (bias.exists() && bias.shape()[0] != outputs) {
-      return "bias: expected shape (" + std::to_string(outputs) +
-             ",), one number per output channel, for kernel of shape " + to_text(kernel.shape()) +
-             ", got shape " + to_text(bias.shape());
-    }
-    const Shape y = output_shape(params_);
-    int64_t elements = 1;
-    bool fits = true;
-    for (const int64_t size : y) fits = fits && !__builtin_mul_overflow(elements, size, &elements);
-    if (!fits || elements > INT64_MAX / 8) {
-      return "padding: expected an output of at most " + std::to_string(INT64_MAX / 8) +
-             " elements, got one of shape " + to_text(y) + " for x of shape " + to_text(x.shape());
-    }
-    return {};
+    if (!bias.exists() || bias.shape()[0] == outputs) return {};
+    return "bias: expected shape (" + std::to_string(outputs) +
+           ",), one number per output channel, for kernel of shape " + to_text(kernel.shape()) +
+           ", got shape " + to_text(bias.shape());
   }
 
   // The library's pool runs one job at a time, and what comes meanwhile runs on its caller alone.
@@ -360,7 +331,6 @@ class Call {
   // no difference: training steps took 1 to 3 % longer without.
   template <class Job>
   depthwise_status run(const Job& job) const {
-    const UsualArithmetic arithmetic;
     static std::mutex turns;
     constexpr double worth_a_turn = 1e6;  // multiply-adds: some 20 microseconds of work
     const double macs =
