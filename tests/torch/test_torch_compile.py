@@ -40,8 +40,7 @@ def evaluate(function: Any, net: Any, x: Any) -> list[Any]:
     return [y.detach(), *torch.autograd.grad(y.square().sum(), list(net.parameters()))]
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize(("backend", "dynamic"), [("eager", None), ("aot_eager", None), ("aot_eager", True)])
 def test_compiles_into_one_graph_with_the_same_bits(backend: str, dynamic: bool | None) -> None:
     net = network()
     compiled = torch.compile(net, fullgraph=True, backend=backend, dynamic=dynamic)
