@@ -137,11 +137,7 @@ def models() -> list[Any]:
         (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D),
         (DepthwiseConv2D, SeparableConv2D),
     ):
-        options: dict[str, Any] = {
-            "depthwise_regularizer": "l2",
-            "bias_regularizer": "l1",
-            "activity_regularizer": "l2",
-        }
+        options: dict[str, Any] = {"depthwise_regularizer": "l2", "bias_regularizer": "l1"}
         model = keras.Sequential(
             [
                 keras.Input((12, 12, 3)),

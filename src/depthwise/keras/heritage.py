@@ -81,6 +81,8 @@ def _modern(config: Any) -> Any:
             class_name=layer.__name__,
             registered_name=keras.saving.get_registered_name(layer),
         )
+    elif name == "BatchNormalization" and isinstance(axis := result["config"].get("axis"), list):
+        (result["config"]["axis"],) = axis  # Keras 2 has a list of one
     elif name == "Functional" and module.endswith("engine.functional"):
         result.update(module="keras.src.models.functional", registered_name="Functional")
     return result
