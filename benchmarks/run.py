@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--count",
-        type=_positive,
+        type=positive,
         default=30,
         metavar="N",
         help="how many random cases (default: %(default)s)",
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help=f"which of {', '.join(name for name in PEERS if name != OURS)} (default: the installed ones)",
     )
-    add("--rounds", type=_positive, metavar="N", help="how often each runtime has its turn (default: 5)")
+    add("--rounds", type=positive, metavar="N", help="how often each runtime has its turn (default: 5)")
     add("--seconds", type=float, metavar="S", help="time for each measurement in each round (default: 0.2)")
     add(
         "--quick",
@@ -75,9 +75,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--layout", choices=("channels_last", "channels_first"), help="puts every case into this layout")
     add("--dtype", choices=tuple(DTYPES), help="puts every case into this dtype (default: float32)")
-    add(
-        "--threads", type=_positive, metavar="N", help="threads for every runtime (default: all CPUs allowed)"
-    )
+    add("--threads", type=positive, metavar="N", help="threads for every runtime (default: all CPUs allowed)")
     add(
         "--json",
         type=Path,
@@ -88,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
     return parsed
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A number of the command line that has to be at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
@@ -188,14 +187,14 @@ def measure(
 
 
 def start(
-    names: Sequence[str], threads: int, stack: contextlib.ExitStack
+    names: Sequence[str], threads: int, stack: contextlib.ExitStack, module: str = "benchmarks.worker"
 ) -> tuple[list[Runtime], dict[str, Any], dict[str, str]]:
     """Starts the runtimes; returns those that run, their versions, and why the others do not."""
     runtimes: list[Runtime] = []
     versions: dict[str, Any] = {}
     missing: dict[str, str] = {}
     for name in names:
-        runtime = stack.enter_context(Runtime(name, threads))
+        runtime = stack.enter_context(Runtime(name, threads, module))
         try:
             with runtime.awake():
                 versions[name] = runtime.ask(START_TIMEOUT, do="hello")["versions"]

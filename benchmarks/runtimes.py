@@ -33,9 +33,10 @@ class Runtime:
     each call, on the cores that the next library is timed on.
     """
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, module: str = "benchmarks.worker") -> None:
         self.name = name
         self.threads = threads
+        self.module = module
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in __exit__
         self._pending = b""
@@ -54,7 +55,7 @@ class Runtime:
         """While the block runs, so does the process; it is started if need be."""
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.worker", self.name, str(self.threads)],
+                [sys.executable, "-m", self.module, self.name, str(self.threads)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -74,7 +75,7 @@ class Runtime:
 
         Args:
             timeout: seconds to wait.
-            request: what `benchmarks.worker` documents.
+            request: what the module that the process runs documents.
 
         Raises:
             MissingError: the library is not installed.

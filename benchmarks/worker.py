@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks import cases, data
 from benchmarks.peers import PEERS
@@ -141,8 +141,20 @@ def median_ms(run: Callable[[], Any], seconds: float) -> tuple[float, int]:
     return 1e3 * statistics.median(times), len(times)
 
 
-def main() -> None:
-    """Answers requests until standard input ends."""
+class Answerer(Protocol):
+    """What can stand behind a process: something that answers requests."""
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Does what a request asks for, and returns what is to be sent back."""
+
+
+def serve(make: Callable[[str, int], Answerer]) -> None:
+    """Answers requests until standard input ends.
+
+    Args:
+        make: is given the two arguments of the process, a name and the number of threads, once the process may run
+            on that many CPUs only. It imports the library; an ImportError is sent as the answer {"missing": ...}.
+    """
     name, threads = sys.argv[1], int(sys.argv[2])
     # The libraries may print; only answers go where the answers are read.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -155,7 +167,7 @@ def main() -> None:
         # Every library takes the CPUs that the process may run on for the machine, whatever its own options.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     try:
-        worker = Worker(name, threads)
+        worker = make(name, threads)
     except ImportError as error:
         answers.write(json.dumps({"missing": str(error)}) + "\n")
         return
@@ -164,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Worker)

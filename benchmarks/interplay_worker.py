@@ -1,0 +1,77 @@
+"""The process that one framework runs in: `python -m benchmarks.interplay_worker FRAMEWORK THREADS`.
+
+Requests and answers are JSON, one a line, as those of `benchmarks.worker`:
+
+    {"do": "hello"}                                                             -> {"versions": {...}}
+    {"do": "load", "layer": [...], "few": 16, "pieces": {"alone": "dd", ...}}   -> {}
+    {"do": "time", "what": "training", "piece": "alone", "seconds": 0.2}        -> {"ms": 0.31, "calls": 310}
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import depthwise
+from benchmarks.frameworks import Chain
+from benchmarks.worker import median_ms, serve
+
+
+class Worker:
+    """One framework, and the chains that are loaded."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        del threads  # the libraries see as many CPUs as they may use, and no more
+        self.name = name
+        self.framework: Any = importlib.import_module(f"benchmarks.frameworks.{name}")
+        self.programs: dict[str, dict[str, Callable[[], Any]]] = {}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Does what a request asks for, and returns what is to be sent back."""
+        match request["do"]:
+            case "hello":
+                information = depthwise.info()
+                own = {"depthwise": information.version, "isa": information.isa}
+                return {"versions": {self.name: self.framework.VERSION} | own}
+            case "load":
+                return self.load(Chain(*request["layer"]), request["few"], request["pieces"])
+            case "time":
+                run = self.programs[request["piece"]][request["what"]]
+                milliseconds, calls = median_ms(run, request["seconds"])
+                return {"ms": milliseconds, "calls": calls}
+            case unknown:
+                raise ValueError(f"do: unknown request {unknown!r}")
+
+    def load(self, layer: Chain, few: int, pieces: dict[str, str]) -> dict[str, Any]:
+        """Builds the chains in place of those before, and runs each once."""
+        self.programs.clear()
+        gc.collect()
+        arrays = draw(layer, few)
+        self.programs = {piece: self.framework.chain(arrays, links) for piece, links in pieces.items()}
+        for programs in self.programs.values():
+            for run in programs.values():
+                run()
+        return {}
+
+
+def draw(layer: Chain, few: int) -> dict[str, Any]:
+    """An image and weights that keep its numbers at their size from link to link: neither overflow nor denormals."""
+    random = np.random.default_rng(0)
+    shapes = {
+        "x": ((layer.batch, layer.size, layer.size, layer.channels), 1),
+        "depthwise": ((layer.kernel, layer.kernel, layer.channels, 1), layer.kernel**2),
+        "project": ((layer.channels, few), layer.channels),
+        "expand": ((few, layer.channels), few),
+    }
+    return {
+        name: random.normal(0, inputs**-0.5, shape).astype(np.float32)
+        for name, (shape, inputs) in shapes.items()
+    }
+
+
+if __name__ == "__main__":
+    serve(Worker)
