@@ -39,9 +39,19 @@ void convolve_rows(const ClassPlans& plans, RowSource<T>& source, const PackedKe
     tile.out = target.data + h * target.row;
     tile.preactivation =
         preactivation.data != nullptr ? preactivation.data + h * preactivation.row : nullptr;
+    // While this row is computed, the rows that the next one needs besides are on their way.
+    const int64_t next = rows.position_of(t) + (rows.taps - 1) * rows.tap_step + 1;
+    const auto fetch = [&](int64_t first, int64_t last) DW_INLINE_LAMBDA {
+      for (int64_t row = next; row < next + rows.result_step; ++row) source.fetch(row, first, last);
+    };
+    const auto nothing = [](int64_t, int64_t) {};
     for (int64_t i = 0; i < plans.column_classes; ++i) {
       const AxisPlan& columns = plans.columns[i];
-      run_row(columns, choose_tile<S>(columns), source.pitch, w.column, tile);
+      if (i == 0 && source.height > 0 && next >= 0) {
+        run_row(columns, choose_tile<S>(columns), source.pitch, w.column, tile, fetch);
+      } else {
+        run_row(columns, choose_tile<S>(columns), source.pitch, w.column, tile, nothing);
+      }
     }
     after_row(h);
   }
@@ -52,6 +62,19 @@ void convolve_rows(const ClassPlans& plans, RowSource<T>& source, const PackedKe
 inline bool stage_pays(const depthwise_params& p) {
   return p.kernel_height * p.kernel_width >=
          tuning::staged_reuse * p.stride_height * p.stride_width;
+}
+
+// Whether results go past the caches: what is larger than a good part of the last one would be
+// evicted before anybody reads it, and until then stores have to read what they overwrite.
+template <class T>
+bool streaming_pays(int64_t elements) {
+  return can_stream<T> && elements * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes;
+}
+
+// Whether rows are asked for ahead of their staging: where they come from memory.
+template <class T>
+bool fetching_pays(int64_t elements) {
+  return elements * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes;
 }
 
 // Channels of a block, so that the rows a result needs stay in the first-level cache; staged rows

@@ -39,6 +39,9 @@ bool channels_forward(const Call& call) {
   const int64_t block_rows = row_block(p.out_height, p.batch * channels.count, call.threads);
   const int64_t row_blocks = ceil_div(p.out_height, block_rows);
   const ClampRange<A> clamp = clamp_range<A>(p.activation);
+  const bool fetches = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
+  const bool streams =
+      in_place && streaming_pays<T>(p.batch * p.out_height * p.out_width * outputs);
 
   return parallel(p.batch * row_blocks * channels.count, call.threads, [&](int64_t task) {
     const int64_t block = task % channels.count;
@@ -66,10 +69,11 @@ bool channels_forward(const Call& call) {
       source.use_direct();
     } else {
       source.use_ring(scratch, ring_rows);
+      if (fetches) source.height = p.in_height;
     }
     RowTaps<A>* const row_taps = reinterpret_cast<RowTaps<A>*>(scratch + ring);
     const Finish<A> finish{bias.data != nullptr ? bias.data + co0 : nullptr, clamp, p.activation,
-                           static_cast<A>(p.alpha)};
+                           static_cast<A>(p.alpha), streams};
     const TargetView<T> y = target_at<T>(call.y, p.y, image, co0);
     const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.out_height);
@@ -88,6 +92,7 @@ bool channels_forward(const Call& call) {
                       }
                     });
     }
+    if (streams) finish_streaming();
     return true;
   });
 }

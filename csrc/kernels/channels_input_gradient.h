@@ -49,7 +49,10 @@ bool channels_input_gradient(const Call& call) {
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   const int64_t block_rows = row_block(p.in_height, p.batch * channels.count, call.threads);
   const int64_t row_blocks = ceil_div(p.in_height, block_rows);
-  const Finish<A> finish{nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0};
+  const bool fetches = fetching_pays<T>(p.batch * p.out_height * p.out_width * outputs);
+  const bool streams =
+      in_place && streaming_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
+  const Finish<A> finish{nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0, streams};
 
   return parallel(p.batch * row_blocks * channels.count, call.threads, [&](int64_t task) {
     const int64_t block = task % channels.count;
@@ -71,6 +74,7 @@ bool channels_input_gradient(const Call& call) {
       source.use_direct();
     } else {
       source.use_ring(scratch, ring_rows);
+      if (fetches) source.height = p.out_height;
     }
     RowTaps<A>* const row_taps = reinterpret_cast<RowTaps<A>*>(scratch + ring);
     const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, c0);
@@ -88,6 +92,7 @@ bool channels_input_gradient(const Call& call) {
                       move_row(dx, h, p.in_width, row, pitch, count);
                     });
     }
+    if (streams) finish_streaming();
     return true;
   });
 }

@@ -22,6 +22,7 @@ struct Finish {
   ClampRange<A> clamp;
   int activation;
   A alpha;
+  bool stream;  // past the caches, where lines are written whole
 };
 
 // A tile's sums over `row_count` rows of `tap_count` taps, for all channels of a block.
@@ -64,7 +65,7 @@ struct Sink {
   int64_t out_step;
   const A* bias;
   Vec<A> low, high;
-  bool straight;
+  bool straight, streams;
 
   DW_INLINE explicit Sink(const Tile<S>& t)
       : tile(&t),
@@ -73,24 +74,37 @@ struct Sink {
         bias(t.finish->bias),
         low(broadcast(t.finish->clamp.low)),
         high(broadcast(t.finish->clamp.high)),
-        straight(t.finish->clamp.is_clamp && t.preactivation == nullptr && t.channels >= lanes<A>) {
+        straight(t.finish->clamp.is_clamp && t.preactivation == nullptr && t.channels >= lanes<A>),
+        streams(straight && t.finish->stream && writes_whole_lines(t)) {}
+
+  static bool writes_whole_lines(const Tile<S>& t) {
+    const int64_t step = t.out_step * static_cast<int64_t>(sizeof(S));
+    return t.channels % lanes<A> == 0 && (reinterpret_cast<uintptr_t>(t.out) | step) % 64 == 0;
   }
 
   template <int columns, int vectors>
   DW_INLINE void put(int64_t channel, const Vec<A> (&sums)[columns][vectors]) const {
+    const auto each = [&](auto&& one) DW_INLINE_LAMBDA {
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) {
-      const int64_t c = channel + v * lanes<A>;
-      const Vec<A> b = bias != nullptr ? load(bias + c) : zero<A>();
-      S* to = out + c;
+      for (int v = 0; v < vectors; ++v) {
+        const int64_t c = channel + v * lanes<A>;
+        const Vec<A> b = bias != nullptr ? load(bias + c) : zero<A>();
+        S* to = out + c;
 #pragma GCC unroll 16
-      for (int t = 0; t < columns; ++t, to += out_step) {
-        if (straight) {
-          store(to, clamp(sums[t][v] + b, low, high));
-        } else {
-          finish_slowly(*tile, t, c, sums[t][v] + b);
-        }
+        for (int t = 0; t < columns; ++t, to += out_step) one(to, t, c, sums[t][v] + b);
       }
+    };
+    if constexpr (can_stream<S>) {
+      if (streams) {
+        each([&](S* to, int, int64_t, Vec<A> z)
+                 DW_INLINE_LAMBDA { stream(to, clamp(z, low, high)); });
+        return;
+      }
+    }
+    if (straight) {
+      each([&](S* to, int, int64_t, Vec<A> z) DW_INLINE_LAMBDA { store(to, clamp(z, low, high)); });
+    } else {
+      each([&](S*, int t, int64_t c, Vec<A> z) DW_INLINE_LAMBDA { finish_slowly(*tile, t, c, z); });
     }
   }
 };
@@ -277,10 +291,11 @@ inline bool by_source(const AxisPlan& plan) {
 
 // One row of results: full tiles where every tap meets the source, single columns with clipped taps
 // at the borders. `tile` has its rows, channels, w_tap, out (column 0 of the plan's target),
-// out_step (target column to column) and finish set; `pitch` is the source's column step.
+// out_step (target column to column) and finish set; `pitch` is the source's column step. Calls
+// before_tile(first, last) for the columns of the source that a full tile goes over.
 template <class S>
 void run_row(const AxisPlan& plan, const TileChoice<S>& choice, int64_t pitch, int64_t w_pitch,
-             Tile<S> tile) {
+             Tile<S> tile, auto&& before_tile) {
   S* const out = tile.out;
   S* const preactivation = tile.preactivation;
   const int64_t out_step = tile.out_step, preactivation_step = tile.preactivation_step;
@@ -316,7 +331,10 @@ void run_row(const AxisPlan& plan, const TileChoice<S>& choice, int64_t pitch, i
     return;
   }
   for (; t < plan.full_begin; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>);
-  for (; t + choice.columns <= plan.full_end; t += choice.columns) run(t, all, choice.function);
+  for (; t + choice.columns <= plan.full_end; t += choice.columns) {
+    before_tile(plan.position_of(t), plan.position_of(t + choice.columns));
+    run(t, all, choice.function);
+  }
   for (; t + 4 <= plan.full_end; t += 4) run(t, all, any_tile<4, 2, S>);
   for (; t + 2 <= plan.full_end; t += 2) run(t, all, any_tile<2, 4, S>);
   for (; t < plan.count; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>);

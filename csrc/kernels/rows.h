@@ -128,6 +128,7 @@ struct RowSource {
   ImageView<T> image;  // at the first channel of the block
   ImageView<T> saved;  // for a gradient: what its activation's derivative is taken from
   int64_t width;       // columns of a row
+  int64_t height;      // rows of the image; 0 where fetch() is not to do anything
   int64_t channels;    // of the image, in this block
   int64_t multiplier;  // copies of each
   int activation;      // linear: no derivative
@@ -182,6 +183,23 @@ struct RowSource {
       stage(row, h);
     }
     return row;
+  }
+
+  // Asks memory for the columns [begin, end) of row h, which will be staged soon.
+  DW_INLINE void fetch(int64_t h, int64_t begin, int64_t end) const {
+    if (h >= height) return;
+    fetch_columns(image, h, begin, min_of(end, width));
+    if (activation != DEPTHWISE_LINEAR) fetch_columns(saved, h, begin, min_of(end, width));
+  }
+  DW_INLINE void fetch_columns(const ImageView<T>& view, int64_t h, int64_t begin,
+                               int64_t end) const {
+    if (view.channel != 1) return;
+    const int64_t bytes = channels * static_cast<int64_t>(sizeof(T));
+    for (int64_t w = begin; w < end; ++w) {
+      const char* const column =
+          reinterpret_cast<const char*>(view.data + h * view.row + w * view.column);
+      for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(column + line, 0, 2);
+    }
   }
 
   [[gnu::noinline]] void stage(A* row, int64_t h) {

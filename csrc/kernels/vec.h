@@ -147,6 +147,22 @@ DW_INLINE Vec<double> load(const double* p) {
 DW_INLINE void store(float* p, Vec<float> v) { __builtin_memcpy(p, &v, sizeof(v)); }
 DW_INLINE void store(double* p, Vec<double> v) { __builtin_memcpy(p, &v, sizeof(v)); }
 
+// Stores that go to memory past the caches, which then do not read the line first: of whole lines
+// only, aligned. Other threads see them after finish_streaming().
+template <class T>
+inline constexpr bool can_stream = false;
+#if defined(__AVX512F__)
+template <>
+inline constexpr bool can_stream<float> = true;
+template <>
+inline constexpr bool can_stream<double> = true;
+DW_INLINE void stream(float* p, Vec<float> v) { _mm512_stream_ps(p, (__m512)v); }
+DW_INLINE void stream(double* p, Vec<double> v) { _mm512_stream_pd(p, (__m512d)v); }
+DW_INLINE void finish_streaming() { _mm_sfence(); }
+#else
+DW_INLINE void finish_streaming() {}
+#endif
+
 DW_INLINE VecU32 load_u16(const void* p) {
   VecU16 v;
   __builtin_memcpy(&v, p, sizeof(v));

@@ -76,8 +76,10 @@ def small_model() -> Any:
 
 
 # All of them on one backend; what differs between backends is the op, which two networks show.
-@pytest.mark.parametrize("name", APPLICATIONS if BACKEND == "torch" else ("MobileNetV2", "ConvNeXtTiny"))
-@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # in Keras's inference of shapes
+@pytest.mark.parametrize("name", APPLICATIONS if BACKEND == "tensorflow" else ("MobileNetV2", "ConvNeXtTiny"))
+@pytest.mark.filterwarnings(
+    "ignore:invalid value encountered:RuntimeWarning"
+)  # in Keras's inference of shapes
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_applications_compute_the_same(name: str) -> None:
     size, layers = APPLICATIONS[name]
@@ -353,7 +355,9 @@ def test_inference_says_that_it_cannot_look_into_a_subclassed_model() -> None:
 
 @pytest.mark.parametrize("model", [None, "model", lambda x: x])
 def test_other_models_are_refused(model: object) -> None:
-    with pytest.raises(TypeError, match=r"^model: expected a Keras model or layer or a torch.nn.Module, got "):
+    with pytest.raises(
+        TypeError, match=r"^model: expected a Keras model or layer or a torch.nn.Module, got "
+    ):
         depthwise.accelerate(model)
 
 

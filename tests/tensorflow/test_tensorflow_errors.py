@@ -97,6 +97,7 @@ def test_what_is_known_only_when_a_graph_runs_is_an_invalid_argument(changes: di
     arguments = spoilt(**changes)
     options = {name: arguments.pop(name) for name in list(arguments) if name not in ("x", "kernel", "bias")}
     expected = str(numpy_error(spoilt(**changes)))
+
     @tf.function(input_signature=[tf.TensorSpec(None, tf.float32)] * 3)  # type: ignore[untyped-decorator]
     def function(x: Any, kernel: Any, bias: Any) -> Any:
         return depthwise_conv2d(x, kernel, bias, **options)

@@ -1,0 +1,39 @@
+"""Outputs too large for the caches go past them (csrc/kernels/tuning.h): with the same bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import depthwise
+from tests.cases import assert_same_bits
+
+
+# Large outputs are written past the caches, which takes whole lines: aligned, and of whole vectors.
+@pytest.mark.parametrize("channels", [64, 72, 3])
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_large_images_have_the_bits_of_small_ones(
+    channels: int, offset: int, strides: int, dtype: type[np.floating[Any]]
+) -> None:
+    rng = np.random.default_rng(0)
+    batch, size = 6, 2 * -(-9 * 2**20 // (6 * 72 * channels * np.dtype(dtype).itemsize))
+    memory = rng.standard_normal(batch * size * 72 * channels + 128).astype(dtype)
+    start = -memory.ctypes.data % 64 // memory.itemsize + offset
+    x = memory[start:][: batch * size * 72 * channels].reshape(batch, size, 72, channels)
+    kernel = rng.standard_normal((3, 3, channels, 1)).astype(dtype)
+    options: dict[str, Any] = {"strides": strides, "padding": "same", "activation": "relu"}
+    y, pullback = depthwise.depthwise_conv2d_vjp(x, kernel, **options)
+    out = np.empty(y.size + 64, dtype)
+    aligned = out[-out.ctypes.data % 64 // out.itemsize + offset :][: y.size].reshape(y.shape)
+    depthwise.depthwise_conv2d(x, kernel, **options, out=aligned)
+    assert_same_bits(aligned, y, "y, with and without out")
+    dx = pullback(y).x
+    for image in range(batch):
+        one = slice(image, image + 1)
+        small, small_pullback = depthwise.depthwise_conv2d_vjp(x[one], kernel, **options)
+        assert_same_bits(y[one], small, f"y of image {image}")
+        assert_same_bits(dx[one], small_pullback(small).x, f"dx of image {image}")
