@@ -1,4 +1,4 @@
-"""Which folders a plain `pytest` leaves out: those of the frameworks, which `make test` runs in processes of their own."""
+"""What a plain `pytest` leaves out: the tests of the frameworks, which `make test` runs in processes of their own."""
 
 _FRAMEWORKS = ("jax", "keras", "tensorflow", "torch")
 
