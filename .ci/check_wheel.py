@@ -11,7 +11,8 @@ import numpy as np
 import depthwise
 
 files = set(zipfile.ZipFile(sys.argv[1]).namelist())
-for needed in ("depthwise/py.typed", "depthwise/_native.pyi"):
+needed_files = ["depthwise/py.typed", "depthwise/_native.pyi", "depthwise/_tensorflow_op.so", "depthwise/_xla_ffi.so"]
+for needed in needed_files:
     if needed not in files:
         sys.exit(f"{needed} is missing from {sys.argv[1]}")
 if "site-packages" not in depthwise.__file__:
