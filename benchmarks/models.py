@@ -74,7 +74,9 @@ def choose(option: str, text: str | None, known: Sequence[str]) -> tuple[str, ..
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name.lower() not in spelled]
     if unknown or not names:
-        raise ValueError(f"{option}: expected some of {', '.join(known)}, got {', '.join(unknown) or text!r}")
+        raise ValueError(
+            f"{option}: expected some of {', '.join(known)}, got {', '.join(unknown or [repr(text)])}"
+        )
     return tuple(dict.fromkeys(spelled[name.lower()] for name in names))
 
 
