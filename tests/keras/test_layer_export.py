@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def branches() -> list[Any]:
     return [
         DepthwiseConv2D(3, 2, "same", 2, activation="relu6"),
         DepthwiseConv2D((3, 2), (2, 1), "same", activation="silu"),
-        DepthwiseConv2D(3, (1, 3), activation="gelu"),
+        DepthwiseConv2D(3, (1, 3), activation="softplus"),
         DepthwiseConv2D(3, 2, "same", dilation_rate=2, strided_dilation=True, activation="elu"),
         DepthwiseConv2D((2, 3), (2, 3), ((1, 0), (2, 3)), dilation_rate=(2, 1), strided_dilation=True),
         DepthwiseConv2D(3, 1, ((0, 2), (3, 1)), 2, activation=keras.layers.LeakyReLU(0.1)),
@@ -105,8 +105,6 @@ served = tf.saved_model.load(folder)
 for number, image in enumerate(images):
     outputs = tf.nest.flatten(served.serve(np.load(image)))
     np.savez(f"{results}{number}.npz", *[output.numpy() for output in outputs])
-kinds = {node.op for function in served.serve._list_all_concrete_functions() for node in function.graph.as_graph_def().node}
-print(*[kind for kind in kinds if "epthwiseConv" in kind and "Native" not in kind])
 """
 
 
@@ -119,6 +117,8 @@ def check(actual: list[Any], expected: list[Any]) -> None:
 @only_on("tensorflow", "jax", reason="Keras exports SavedModels from TensorFlow and JAX")
 @pytest.mark.parametrize("size", [SIZE, (None, None)], ids=["known", "unknown"])
 def test_saved_model(tmp_path: Path, size: Any) -> None:
+    if BACKEND == "jax" and None in size:
+        pytest.skip("JAX exports no convolution of images of unknown size, not Keras's own either")
     made = model(size)
     made.export(tmp_path / "model", verbose=False)
     images = [normal(2, *SIZE, 3), normal(5, *((13, 12) if None not in size else (17, 20)), 3)]
@@ -131,11 +131,32 @@ def test_saved_model(tmp_path: Path, size: Any) -> None:
         check([results[name] for name in results.files], [to_numpy(y) for y in made(image)])
 
 
+# Of the exporters about themselves.
+ONNX_WARNINGS = [
+    "ignore:In the future `np.object` will be defined:FutureWarning",
+    "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning",
+    "ignore:The feature will be removed:DeprecationWarning",
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    "ignore:Converting a tensor to a Python (integer|boolean):Warning",
+    "ignore:torch.as_tensor results are registered as constants:Warning",
+    "ignore:Constant folding - Only steps=1 can be constant folded:UserWarning",
+]
+
+
+def quiet(function: Any) -> Any:
+    for warning in ONNX_WARNINGS:
+        function = pytest.mark.filterwarnings(warning)(function)
+    return function
+
+
+@quiet
 @only_on("tensorflow", "torch", reason="Keras exports ONNX files from TensorFlow and PyTorch here")
 def test_onnx(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     made = model()
+    image = normal(2, *SIZE, 3)
+    expected = [to_numpy(y) for y in made(image)]  # Keras exports to ONNX only what has been called
     made.export(tmp_path / "model.onnx", format="onnx", verbose=False)
     graph = onnx.load(tmp_path / "model.onnx")
     assert {opset.domain for opset in graph.opset_import} <= {
@@ -145,9 +166,7 @@ def test_onnx(tmp_path: Path) -> None:
         "pkg.onnxscript.torch_lib",
     }
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    image = normal(2, *SIZE, 3)
-    outputs = session.run(None, {session.get_inputs()[0].name: image})
-    check(outputs, [to_numpy(y) for y in made(image)])
+    check(session.run(None, {session.get_inputs()[0].name: image}), expected)
 
 
 @only_on("torch", reason="the format is PyTorch's")
@@ -169,7 +188,7 @@ def test_torch_export(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which way each call of a layer went."""
     from depthwise.keras import base
 
@@ -206,12 +225,12 @@ def test_standard_ops_agree_with_the_fused_op_to_rounding(spied: list[str]) -> N
 def test_only_what_is_inside_standard_ops_is_standard(spied: list[str]) -> None:
     layer = DepthwiseConv2D(3)
     x = normal(1, 6, 6, 3)
-    with pytest.raises(RuntimeError, match="inside"), standard_ops():
+    with contextlib.suppress(KeyError), standard_ops():
         layer(x)
         with standard_ops():
             layer(x)
         layer(x)
-        raise RuntimeError("inside")
+        raise KeyError
     layer(x)
     assert spied == ["standard", "standard", "standard", "fused"]
 
@@ -231,7 +250,7 @@ def test_a_model_computes_with_the_fused_op_after_its_export(tmp_path: Path, spi
 
 
 @only_on("tensorflow", reason="tf.saved_model is TensorFlow's")
-def test_standard_ops_around_another_way_to_write_a_model(tmp_path: Path) -> None:
+def test_standard_ops_around_another_way_to_write_a_model() -> None:
     import tensorflow as tf
 
     made = keras.Sequential([keras.Input((6, 6, 3)), DepthwiseConv2D(3, (1, 2), 1, activation="relu")])

@@ -109,6 +109,14 @@ def _amounts(spec: Spec, axis: int, size: Any) -> tuple[Any, Any]:
     if spec.padding != "same":
         return spec.padding[axis]  # type: ignore[return-value]  # "valid" does not come here
     stride, window = spec.strides[axis], spec.window_size[axis]
-    total = (-(-size // stride) - 1) * stride + window - size
-    total = max(total, 0) if isinstance(size, int) else ops.maximum(total, 0)
+    if keras.backend.backend() == "torch":
+        torch = sys.modules["torch"]
+        if torch.jit.is_tracing():
+            size = int(
+                size
+            )  # a tensor then; the trace holds for this size alone, as it does with Keras's layer
+        total = torch.sym_max((-(-size // stride) - 1) * stride + window - size, 0)
+    else:
+        total = (-(-size // stride) - 1) * stride + window - size
+        total = max(total, 0) if isinstance(size, int) else ops.maximum(total, 0)
     return total // 2, total - total // 2
