@@ -54,7 +54,7 @@ def loss(parameters: list[dict[str, Any]], images: Any, faces: Any) -> Any:
     return jnp.mean(jnp.logaddexp(0, z) - z * faces)
 
 
-@jax.jit
+@jax.jit  # type: ignore[untyped-decorator]
 def step(parameters: Any, velocity: Any, images: Any, faces: Any, rate: float) -> tuple[Any, Any]:
     """One step of gradient descent with momentum."""
     gradients = jax.grad(loss)(parameters, images, faces)

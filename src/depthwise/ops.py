@@ -13,11 +13,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from depthwise import arguments
-from depthwise.activations import Activation, ActivationLike, normalise
+from depthwise.activations import Activation, ActivationLike
 from depthwise.arguments import Padding, PaddingLike, Pair, PairLike
 from depthwise.native import Plan, make_plan
-from depthwise.spec import Spec, check_dtypes
+from depthwise.spec import Spec, check_dtypes, hashable_options
 
 __all__ = ["Gradients", "depthwise_conv2d", "depthwise_conv2d_vjp"]
 
@@ -220,21 +219,8 @@ def _prepare(
     dilation_rate: PairLike,
     activation: ActivationLike,
 ) -> _Call:
-    """The call for these arguments, from the cache if they have been seen.
-
-    Equal keys must mean equal arguments, but True == 1 == 1.0: what is neither a plain integer, string nor None
-    is normalised (and thus checked) first, and the cache tells types apart.
-    """
-    if type(strides) is not int:
-        strides = arguments.pair_argument("strides", strides)
-    if type(dilation_rate) is not int:
-        dilation_rate = arguments.pair_argument("dilation_rate", dilation_rate)
-    if type(padding) is not str and type(padding) is not int:
-        padding = arguments.padding_argument(padding)
-    if activation is not None and type(activation) is not str:
-        activation = normalise(activation)
-    if type(data_format) is not str:
-        data_format = arguments.data_format_argument(data_format)
+    """The call for these arguments, from the cache if they have been seen."""
+    options = hashable_options(strides, padding, data_format, dilation_rate, activation)
     return _call(
         x.shape,
         kernel.shape,
@@ -242,11 +228,7 @@ def _prepare(
         x.dtype,
         kernel.dtype,
         None if bias is None else bias.dtype,
-        strides,
-        padding,
-        data_format,
-        dilation_rate,
-        activation,
+        *options,
     )
 
 

@@ -24,9 +24,21 @@ from depthwise.activations import Activation, ActivationLike, normalise
 from depthwise.arguments import ARGUMENTS, Argument, DataFormat, Padding, PaddingLike, Pair, PairLike
 from depthwise.cost import Cost
 
-__all__ = ["ARGUMENTS", "DTYPES", "Argument", "Cost", "DataFormat", "Padding", "Spec", "check_dtypes"]
+__all__ = [
+    "ARGUMENTS",
+    "DTYPES",
+    "Argument",
+    "Cost",
+    "DataFormat",
+    "Options",
+    "Padding",
+    "Spec",
+    "check_dtypes",
+    "hashable_options",
+]
 
 Shape: TypeAlias = tuple[int, int, int, int]
+Options: TypeAlias = "tuple[int | Pair, str | int | Padding, str, int | Pair, str | Activation | None]"
 PartialShape: TypeAlias = tuple[int | None, int | None, int | None, int | None]  # None: not known yet
 
 DTYPES: Final[Mapping[str, int]] = MappingProxyType({"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2})
@@ -356,3 +368,31 @@ def check_dtypes(**names: str | None) -> str:
         if name != dtype:
             raise TypeError(f"{argument}: expected dtype {dtype}, that of {first}, got {name}")
     return dtype
+
+
+def hashable_options(
+    strides: PairLike,
+    padding: PaddingLike,
+    data_format: str,
+    dilation_rate: PairLike,
+    activation: ActivationLike,
+) -> Options:
+    """The options of a call in the same order, as the key of a cache that tells types apart (`typed=True`).
+
+    Equal keys must mean equal arguments, but True == 1 == 1.0: what is neither a plain integer, a string nor None is
+    normalised, and thus checked.
+
+    Raises:
+        TypeError, ValueError: as `Spec`.
+    """
+    if type(strides) is not int:
+        strides = arguments.pair_argument("strides", strides)
+    if type(dilation_rate) is not int:
+        dilation_rate = arguments.pair_argument("dilation_rate", dilation_rate)
+    if type(padding) is not str and type(padding) is not int:
+        padding = arguments.padding_argument(padding)
+    if activation is not None and type(activation) is not str:
+        activation = normalise(activation)
+    if type(data_format) is not str:
+        data_format = arguments.data_format_argument(data_format)
+    return strides, padding, data_format, dilation_rate, activation

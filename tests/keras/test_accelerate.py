@@ -240,7 +240,7 @@ def test_an_accelerated_model_saves_and_loads(tmp_path: Path) -> None:
     np.testing.assert_array_equal(predict(loaded, x), predict(model, x))
 
 
-FOLDED = {
+FOLDED: dict[str, tuple[Any, list[str]]] = {
     "normalization and activation": (block, ["{}_bn", "{}_act"]),
     "channels with several filters": (
         lambda x, name: block(x, name, depth_multiplier=2),
@@ -309,7 +309,7 @@ def used_twice(x: Any) -> Any:
     return normalization(layer(layer(x)))
 
 
-NOT_FOLDED = {
+NOT_FOLDED: dict[str, Any] = {
     "what another layer reads": read_twice,
     "a layer used twice": used_twice,
     "a normalization over another axis": lambda x: keras.layers.BatchNormalization(axis=1)(

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from depthwise import arguments
-from depthwise.activations import Activation, ActivationLike, normalise
+from depthwise.activations import Activation, ActivationLike
 from depthwise.arguments import Padding, PaddingLike, Pair, PairLike
 from depthwise.jax import batching, differentiation, lowering, shapes  # noqa: F401  # they register the rules
 from depthwise.jax.primitives import forward
-from depthwise.spec import DTYPES, Spec, check_dtypes
+from depthwise.spec import DTYPES, Spec, check_dtypes, hashable_options
 
 __all__ = ["depthwise_conv2d"]
 
@@ -134,26 +133,13 @@ def _prepare(
     dilation_rate: PairLike,
     activation: ActivationLike,
 ) -> _Call:
-    """The call for these arguments, from the cache if they have been seen.
-
-    Equal keys must mean equal arguments, but True == 1 == 1.0: what is neither a plain integer, string nor None
-    is normalised (and thus checked) first, and the cache tells types apart.
-    """
-    if type(strides) is not int:
-        strides = arguments.pair_argument("strides", strides)
-    if type(dilation_rate) is not int:
-        dilation_rate = arguments.pair_argument("dilation_rate", dilation_rate)
-    if type(padding) is not str and type(padding) is not int:
-        padding = arguments.padding_argument(padding)
-    if activation is not None and type(activation) is not str:
-        activation = normalise(activation)
-    if type(data_format) is not str:
-        data_format = arguments.data_format_argument(data_format)
+    """The call for these arguments, from the cache if they have been seen."""
+    options = hashable_options(strides, padding, data_format, dilation_rate, activation)
     array_shapes = tuple(array.shape for array in arrays)
     dtypes = tuple(array.dtype for array in arrays)
     known = all(shapes.is_known(size) for shape in array_shapes for size in shape)
     prepare = _call if known else _call.__wrapped__  # symbolic sizes are not to be compared
-    return prepare(array_shapes, dtypes, strides, padding, data_format, dilation_rate, activation)
+    return prepare(array_shapes, dtypes, *options)
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
