@@ -61,9 +61,9 @@ def accelerate(
         model: a Keras 3 model or layer on the tensorflow, jax, torch or numpy backend, or a `torch.nn.Module`.
         inference: whether to fold a batch normalization that follows a depthwise layer into its weights, as it is in
             inference, and to compute the activation that follows with the convolution, wherever nothing else reads
-            the values between. The result is for inference only. For Keras it is a new model, which shares all
-            layers but the folded ones with `model`, and whose `.layers` no longer has those folded away; folding
-            takes a Sequential or functional model.
+            the values between. The result is for inference only. A Keras model must be Sequential or functional for
+            that; the result is a new model, which shares all layers but the folded ones with `model`. A PyTorch module
+            is changed in place and put in evaluation mode; what was folded away becomes `nn.Identity`.
         report: is given what was done about each layer; prints it by default. None for silence.
 
     Returns:
