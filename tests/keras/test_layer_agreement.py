@@ -52,17 +52,17 @@ def stock_output(case: Case, weights: list[Any], x: Any) -> Any:
         return None
     if BACKEND == "tensorflow" and case.bias and x.shape[1] == 4 and case.y_shape[3] == case.outputs:
         return None  # it adds the bias along the width
-    layer = keras.layers.DepthwiseConv2D(
-        case.kernel_size,
-        case.strides,
-        case.padding,
-        case.multiplier,
-        case.data_format,
-        case.dilation_rate,
-        use_bias=case.bias,
-        depthwise_initializer="zeros",
-    )
     try:
+        layer = keras.layers.DepthwiseConv2D(
+            case.kernel_size,
+            case.strides,
+            case.padding,
+            case.multiplier,
+            case.data_format,
+            case.dilation_rate,
+            use_bias=case.bias,
+            depthwise_initializer="zeros",
+        )
         return evaluate_layer(layer, x, weights)
     except Exception:  # each backend has errors of its own
         return None

@@ -148,9 +148,9 @@ def test_unknown_channels_are_refused_when_the_layer_is_built(layer: type) -> No
 
 def test_inputs_of_other_ranks_and_channels_are_refused() -> None:
     layer = DepthwiseConv2D(3)
-    with pytest.raises(ValueError, match=r"5 sizes?|ndim|dimensions|got 5"):
+    with pytest.raises(ValueError, match=r"^input_shape: expected 4 sizes .* got 5"):
         DepthwiseConv2D(3)(np.zeros((1, 2, 8, 8, 3), np.float32))
-    with pytest.raises(ValueError, match=r"3 sizes?|ndim|dimensions|got 3"):
+    with pytest.raises(ValueError, match="expected min_ndim=4, found ndim=3"):
         DepthwiseConv2D(3)(np.zeros((8, 8, 3), np.float32))
     layer(np.zeros((1, 8, 8, 3), np.float32))
     with pytest.raises(ValueError, match=r"expected axis -?[13] of input shape to have value 3"):

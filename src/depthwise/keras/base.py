@@ -43,11 +43,14 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
         given = checked._asdict()
         if not isinstance(checked.padding, str):
             given["padding"] = "valid"
+        if strided_dilation:
+            given["dilation_rate"] = (1,) * rank  # Keras before 3.15 refuses it together with strides
         bool_argument("use_bias", kwargs.get("use_bias", True))
         if kwargs.get("bias_initializer", "zeros") is None:
             kwargs["bias_initializer"] = "zeros"  # as documented; Keras 3 would take glorot_uniform
         super().__init__(**self._stock_arguments(given), **kwargs)
         self.padding = checked.padding
+        self.dilation_rate = checked.dilation_rate
         self.strided_dilation = strided_dilation
         self.supports_jit = compiles_whole_models()
 
@@ -83,6 +86,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
                 f"input_shape: expected known channels on axis {channel_axis} with data_format "
                 f"'{self.data_format}', got {input_shape}"
             )
+        self.compute_output_shape(input_shape)  # raises for what cannot be convolved
         super().build(input_shape)
         self.input_spec = keras.InputSpec(ndim=self.rank + 2, axes={channel_axis: input_shape[channel_axis]})
         if isinstance(self.activation, keras.layers.Layer) and not self.activation.built:
