@@ -7,11 +7,12 @@
 (1, 32, 32, 3)
 """
 
-from depthwise.accelerate import Replacement, accelerate
+from depthwise.accelerate import accelerate
 from depthwise.activations import Activation
 from depthwise.native import Info, get_num_threads, info, set_num_threads
 from depthwise.native import version as __version__
 from depthwise.ops import Gradients, depthwise_conv2d, depthwise_conv2d_vjp
+from depthwise.replacements import Replacement
 from depthwise.spec import Cost, Spec
 
 __all__ = [

@@ -1,44 +1,20 @@
 """`accelerate`: a model of Keras or PyTorch, with these layers where the frameworks' own stand.
 
-The work is done in the model's own front-end; here is what both have in common: what is reported, and finding out
-whose model it is without importing a framework that the caller has not imported.
+The work is done in the model's own front-end; here is found out whose model it is, without importing a framework that
+the caller has not imported.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["Replacement", "accelerate", "print_report"]
+from depthwise.replacements import Replacement, print_report
+
+__all__ = ["accelerate"]
 
 Model = TypeVar("Model")
-
-
-class Replacement(NamedTuple):
-    """What `accelerate` did about one layer.
-
-    Attributes:
-        name: of the layer, with those of the models that it lies in: "backbone/block1_dwconv".
-        action: "replaced", "folded" (batch normalization or activation, into the convolution before it) or "left".
-        reason: why it was left, or what it was folded into; empty for what was replaced.
-    """
-
-    name: str
-    action: str
-    reason: str = ""
-
-
-def print_report(replacements: Sequence[Replacement]) -> None:
-    """Print what was done, and for every layer that was left, why."""
-    counts = [
-        f"{sum(r.action == action for r in replacements)} {action}"
-        for action in ("replaced", "folded", "left")
-        if action == "replaced" or any(r.action == action for r in replacements)
-    ]
-    print(f"depthwise.accelerate: {', '.join(counts)}")
-    for name, action, reason in replacements:
-        print(f"  {action:8}  {name}{': ' + reason if reason else ''}")
 
 
 def accelerate(

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import keras
 
-from depthwise.accelerate import Replacement
 from depthwise.keras import layers
 from depthwise.keras.backend import compiles_whole_models
 from depthwise.keras.folding import fold
+from depthwise.replacements import Replacement
 
 __all__ = ["accelerate_model"]
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from depthwise.accelerate import Replacement
 from depthwise.keras.base import DepthwiseConv, GroupedConv, SeparableConv
 from depthwise.keras.fusing import fused_activation
+from depthwise.replacements import Replacement
 
 __all__ = ["fold"]
 

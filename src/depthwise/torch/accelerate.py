@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from depthwise.accelerate import Replacement
 from depthwise.activations import Activation
+from depthwise.replacements import Replacement
 from depthwise.spec import DTYPES
 from depthwise.torch.folding import fold
 from depthwise.torch.layers import DepthwiseConv2d

@@ -16,8 +16,8 @@ from typing import Any, Final
 import torch
 from torch import fx, nn
 
-from depthwise.accelerate import Replacement
 from depthwise.activations import Activation
+from depthwise.replacements import Replacement
 from depthwise.torch.layers import DepthwiseConv2d
 
 __all__ = ["fold"]
