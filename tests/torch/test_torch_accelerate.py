@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from depthwise.accelerate import Replacement, accelerate
+from depthwise.accelerate import accelerate
 from depthwise.activations import Activation
+from depthwise.replacements import Replacement
 from depthwise.torch import DepthwiseConv2d
 from tests.torch.tensors import draw
 
