@@ -11,6 +11,11 @@ BACKEND = os.environ.get("KERAS_BACKEND", "")
 
 if BACKEND:
     import keras
+
+    if BACKEND == "jax":
+        import jax
+
+        jax.config.update("jax_disable_most_optimizations", True)  # they compile a lot and compute little
 else:
     collect_ignore_glob = ["*"]
 

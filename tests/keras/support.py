@@ -47,8 +47,12 @@ def precise(dtype: str) -> Iterator[None]:
     """JAX computes in float64 only where it is told to."""
     if BACKEND == "jax" and dtype == "float64":
         import jax
+        from jax import experimental
 
-        with jax.enable_x64(True):
+        enable = (
+            jax.enable_x64 if hasattr(jax, "enable_x64") else experimental.enable_x64
+        )  # where it was before
+        with enable(True):
             yield
     else:
         yield
