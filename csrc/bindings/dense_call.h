@@ -49,7 +49,10 @@ inline Shape image_shape(bool channels_first, int64_t batch, int64_t height, int
 }
 
 inline std::string to_text(int64_t a, int64_t b) {
-  return "(" + std::to_string(a) + ", " + std::to_string(b) + ")";
+  std::string text = "(";
+  text += std::to_string(a) + ", ";
+  text += std::to_string(b) + ")";
+  return text;
 }
 
 // As spec.py would show it.
@@ -57,7 +60,10 @@ inline std::string padding_text(const Options& options) {
   const auto& p = options.padding;
   if (options.same) return "'same'";
   if (p == std::array<int64_t, 4>{}) return "'valid'";
-  return "(" + to_text(p[0], p[1]) + ", " + to_text(p[2], p[3]) + ")";
+  std::string text = "(";
+  text += to_text(p[0], p[1]) + ", ";
+  text += to_text(p[2], p[3]) + ")";
+  return text;
 }
 
 // One axis: 0 for the height, 1 for the width. Sets the size of the output and the zeros before the

@@ -198,7 +198,7 @@ struct RowSource {
     for (int64_t w = begin; w < end; ++w) {
       const char* const column =
           reinterpret_cast<const char*>(view.data + h * view.row + w * view.column);
-      for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(column + line, 0, 2);
+      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(column + at, 0, 2);
     }
   }
 
