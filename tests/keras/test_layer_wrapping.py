@@ -294,3 +294,17 @@ def test_models_train_with_and_without_xla(jit_compile: Any) -> None:
     model.compile("sgd", "mse", jit_compile=jit_compile)
     model.fit(normal(2, 8, 8, 3), normal(2, 6, 6, 3), verbose=0)
     assert model.jit_compile is (BACKEND == "jax" and jit_compile is not False)
+
+
+@only_on("torch", reason="the compiler is PyTorch's")
+@pytest.mark.parametrize(("layer", "arguments", "shape"), ALL)
+def test_pytorchs_compiler_sees_one_graph(
+    layer: Any, arguments: dict[str, Any], shape: tuple[int, ...]
+) -> None:
+    import torch
+
+    made = layer(padding="same", activation="silu", **arguments)
+    x = to_tensor(normal(2, *shape))
+    expected = to_numpy(made(x))
+    compiled = torch.compile(made, fullgraph=True, backend="eager")
+    np.testing.assert_array_equal(to_numpy(compiled(x)), expected)

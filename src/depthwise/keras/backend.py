@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +12,21 @@ from keras import ops
 
 from depthwise.spec import Spec
 
-__all__ = ["compiles_whole_models", "convolve", "mix_channels"]
+__all__ = ["compiles_whole_models", "convolve", "mix_channels", "uncached"]
 
 Tensor = Any  # of the backend
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:
     """`spec` on an image, a kernel (height, width, channels, multiplier) and a bias; all of one dtype."""
-    return _convolution(keras.backend.backend())(x, kernel, bias, spec)
+    return uncached(_convolution)(keras.backend.backend())(x, kernel, bias, spec)
+
+
+def uncached(function: Any) -> Any:
+    """A cached function, or the one inside while PyTorch's compiler traces, which warns of caches."""
+    if keras.backend.backend() == "torch" and sys.modules["torch"].compiler.is_compiling():
+        return function.__wrapped__
+    return function
 
 
 def mix_channels(x: Tensor, kernel: Tensor, data_format: str) -> Tensor:

@@ -14,7 +14,7 @@ from keras import ops
 from depthwise.activations import Activation
 from depthwise.arguments import bool_argument
 from depthwise.keras.arguments import Options, layer_spec, modern_config, normalise
-from depthwise.keras.backend import compiles_whole_models, convolve, mix_channels
+from depthwise.keras.backend import compiles_whole_models, convolve, mix_channels, uncached
 from depthwise.keras.export import exporting, standard_convolution
 from depthwise.keras.fusing import fused_activation
 
@@ -96,7 +96,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
         self, inputs: Tensor, kernel: Tensor, bias: Tensor | None, activation: Activation
     ) -> Tensor:
         """The depthwise convolution on tensors, of any of the backend's dtypes."""
-        spec = layer_spec(self._options, activation, bias is not None)
+        spec = uncached(layer_spec)(self._options, activation, bias is not None)
         x, kernel = _tensor(inputs), self._filters(_tensor(kernel))
         bias = None if bias is None else _tensor(bias)
         if keras.backend.standardize_dtype(x.dtype) != keras.backend.standardize_dtype(kernel.dtype):
@@ -111,7 +111,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def _standard(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The depthwise convolution in the framework's own operations."""
-        spec = layer_spec(self._options, _LINEAR, use_bias=False)
+        spec = uncached(layer_spec)(self._options, _LINEAR, use_bias=False)
         x, kernel = _tensor(inputs), self._filters(_tensor(kernel))
         if self.rank == 1:
             line_axis = 1 if self.data_format == "channels_last" else 2
@@ -132,7 +132,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Shape of the output; None where it depends on a size that is None in `input_shape`."""
-        spec = layer_spec(self._options, _LINEAR, use_bias=False)
+        spec = uncached(layer_spec)(self._options, _LINEAR, use_bias=False)
         shape = list(input_shape)
         if self.rank == 2:
             return self._with_filters(list(spec.output_shape(shape)))

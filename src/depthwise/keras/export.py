@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator
-from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
 import keras
 from keras import ops
@@ -19,7 +19,14 @@ from depthwise.spec import Spec
 
 __all__ = ["exporting", "standard_convolution", "standard_ops"]
 
-_WANTED: ContextVar[bool] = ContextVar("depthwise_standard_ops", default=False)
+
+class _Wanted(threading.local):
+    """Whether standard operations are wanted. A ContextVar would do as well, but not inside torch.compile."""
+
+    value: bool = False
+
+
+_WANTED: Final = _Wanted()
 
 
 @contextlib.contextmanager
@@ -33,21 +40,22 @@ def standard_ops() -> Iterator[None]:
     >>> with depthwise.keras.standard_ops():
     ...     pass  # tf.saved_model.save(model, "folder")
     """
-    token = _WANTED.set(True)
+    before, _WANTED.value = _WANTED.value, True
     try:
         yield
     finally:
-        _WANTED.reset(token)
+        _WANTED.value = before
 
 
 def exporting(x: Any) -> bool:
     """Whether the call that `x` goes into is part of an export."""
-    if _WANTED.get():
+    if _WANTED.value:
         return True
     backend = keras.backend.backend()
     if backend == "torch":
         torch = sys.modules["torch"]
-        return bool(torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export())
+        is_exporting = getattr(torch.compiler, "is_exporting", bool)  # PyTorch 2.6 does not tell
+        return bool(is_exporting() or torch.onnx.is_in_onnx_export())
     if backend == "numpy" or not _is_symbolic(x, backend):
         return False
     # Keras has no flag for it. An export traces the model anew, from functions of keras.src.export.
