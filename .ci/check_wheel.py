@@ -11,7 +11,12 @@ import numpy as np
 import depthwise
 
 files = set(zipfile.ZipFile(sys.argv[1]).namelist())
-needed_files = ["depthwise/py.typed", "depthwise/_native.pyi", "depthwise/_tensorflow_op.so", "depthwise/_xla_ffi.so"]
+needed_files = [
+    "depthwise/py.typed",
+    "depthwise/_native.pyi",
+    "depthwise/_tensorflow_op.so",
+    "depthwise/_xla_ffi.so",
+]
 for needed in needed_files:
     if needed not in files:
         sys.exit(f"{needed} is missing from {sys.argv[1]}")
