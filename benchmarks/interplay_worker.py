@@ -9,6 +9,7 @@ Requests and answers are JSON, one a line, as those of `benchmarks.worker`:
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Worker:
 
     def __init__(self, name: str, threads: int) -> None:
         del threads  # the libraries see as many CPUs as they may use, and no more
+        keep_memory()
         self.name = name
         self.framework: Any = importlib.import_module(f"benchmarks.frameworks.{name}")
         self.programs: dict[str, dict[str, Callable[[], Any]]] = {}
@@ -56,6 +58,19 @@ class Worker:
             for run in programs.values():
                 run()
         return {}
+
+
+def keep_memory() -> None:
+    """Has the C library keep freed memory instead of giving it back to the system, where it can be told so.
+
+    Otherwise it gives large arrays back, and 32 MiB at a time get new pages at each call: a matter of the sum of a
+    program's arrays, so that the longest chain may pay several times its arithmetic for it, and the others nothing.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        trim_threshold, mmap_max = -1, -4  # of malloc.h
+        library.mallopt(mmap_max, 0)
+        library.mallopt(trim_threshold, 2**31 - 1)
 
 
 def draw(layer: Chain, few: int) -> dict[str, Any]:

@@ -43,4 +43,4 @@ class Chain(NamedTuple):
         return f"{self.size}x{self.size}x{self.channels}-k{self.kernel}{batch}"
 
 
-CHAINS = (Chain(112, 32, 3), Chain(56, 128, 3), Chain(28, 240, 5), Chain(14, 512, 3), Chain(28, 192, 3, 16))
+CHAINS = (Chain(112, 32, 3), Chain(56, 128, 3), Chain(28, 240, 5), Chain(14, 512, 3), Chain(14, 192, 3, 16))
