@@ -75,8 +75,11 @@ def small_model() -> Any:
     return model
 
 
-# All of them on one backend; what differs between backends is the op, which two networks show.
-@pytest.mark.parametrize("name", APPLICATIONS if BACKEND == "tensorflow" else ("MobileNetV2", "ConvNeXtTiny"))
+# All of them on one backend; what differs between backends is the op. JAX compiles every operation of a network.
+@pytest.mark.parametrize(
+    "name",
+    {"tensorflow": list(APPLICATIONS), "jax": ["MobileNet"]}.get(BACKEND, ["MobileNetV2", "ConvNeXtTiny"]),
+)
 @pytest.mark.filterwarnings(
     "ignore:invalid value encountered:RuntimeWarning"
 )  # in Keras's inference of shapes
@@ -317,6 +320,9 @@ NOT_FOLDED: dict[str, Any] = {
     ),
     "a normalization after an activation": lambda x: keras.layers.BatchNormalization()(
         keras.layers.DepthwiseConv2D(3, activation="relu")(x)
+    ),
+    "layers of another dtype": lambda x: keras.layers.Activation("relu", dtype="float64")(
+        keras.layers.BatchNormalization(dtype="float64")(keras.layers.DepthwiseConv2D(3)(x))
     ),
     "an activation that is not in the table": lambda x: keras.layers.Activation("softmax")(
         keras.layers.DepthwiseConv2D(3)(x)

@@ -101,7 +101,7 @@ def test_every_activation_of_the_table_but_one_has_a_name_in_keras() -> None:
 
 @pytest.mark.parametrize("name", NOT_FUSED)
 def test_other_functions_of_keras_run_after_the_convolution(name: str) -> None:
-    assert fused_activation(keras.activations.get(name)) is None
+    assert fused_activation(keras.activations.get(name), "float32") is None
     expected = to_numpy(keras.activations.get(name)(keras.ops.convert_to_tensor(convolution())))
     np.testing.assert_allclose(layer_output(name), expected, rtol=1e-6, atol=1e-6)
 
@@ -120,7 +120,7 @@ def test_a_subclass_of_an_activation_layer_is_not_taken_for_it() -> None:
         def call(self, inputs: Any) -> Any:
             return super().call(inputs) + 1
 
-    assert fused_activation(Shifted()) is None
+    assert fused_activation(Shifted(), "float32") is None
     np.testing.assert_allclose(layer_output(Shifted()), convolution("relu") + 1, rtol=1e-6)
 
 
@@ -134,7 +134,7 @@ def test_a_subclass_of_an_activation_layer_is_not_taken_for_it() -> None:
     ids=["lambda", "gelu", "relu"],
 )
 def test_callables_run_after_the_convolution(function: Callable[[Any], Any]) -> None:
-    assert fused_activation(function) is None
+    assert fused_activation(function, "float32") is None
     expected = to_numpy(function(keras.ops.convert_to_tensor(convolution())))
     np.testing.assert_allclose(layer_output(function), expected, rtol=1e-6, atol=1e-6)
 

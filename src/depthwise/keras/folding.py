@@ -114,12 +114,12 @@ def _folds(
     for convolution, following in successors:
         if not isinstance(convolution, (DepthwiseConv, SeparableConv)) or not convolution.built:
             continue
-        fused = fused_activation(convolution.activation)
+        fused = fused_activation(convolution.activation, convolution.compute_dtype)
         if fused is None or fused.name != "linear":
             continue
         normalization = following if _is_foldable(following, convolution) else None
         after = following if normalization is None else next_of.get(id(normalization))
-        activation = after if isinstance(convolution, DepthwiseConv) and _is_activation(after) else None
+        activation = after if _is_activation(after, convolution) else None
         if normalization is None and activation is None:
             continue
         folds.append(_Fold(convolution, normalization, activation))
@@ -134,14 +134,17 @@ def _is_foldable(layer: Any, convolution: Any) -> bool:
     """Whether it is a batch normalization over the channels that `convolution` puts out."""
     if type(layer) is not keras.layers.BatchNormalization or not layer.built:
         return False
+    if layer.compute_dtype != convolution.compute_dtype or layer.activity_regularizer is not None:
+        return False
     channel_axis = convolution.rank + 1 if convolution.data_format == "channels_last" else 1
     return bool(layer.axis % (convolution.rank + 2) == channel_axis)
 
 
-def _is_activation(layer: Any) -> bool:
-    if not isinstance(layer, keras.layers.Layer):
+def _is_activation(layer: Any, convolution: Any) -> bool:
+    """Whether it is an activation layer that `convolution` can compute as its own."""
+    if not isinstance(convolution, DepthwiseConv) or not isinstance(layer, keras.layers.Layer):
         return False
-    fused = fused_activation(layer)
+    fused = fused_activation(layer, convolution.compute_dtype)
     return fused is not None and fused.name != "linear"
 
 

@@ -32,30 +32,30 @@ _FUNCTIONS: dict[Callable[..., Any], Activation] = {
 }
 
 
-def fused_activation(activation: Any, dtype: str | None = None) -> Activation | None:
+def fused_activation(activation: Any, dtype: str) -> Activation | None:
     """The fused activation that is the same function as Keras's `activation`; None if none is.
 
     Args:
         activation: None, a function, or one of Keras's activation layers.
-        dtype: of what it is applied to: a layer that would compute in another is not fused. None for any.
+        dtype: of what it is applied to: a layer that would compute in another is not fused.
     """
     if activation is None:
         return Activation("linear")
     if isinstance(activation, keras.layers.Layer):
-        if activation.activity_regularizer is not None or dtype not in {None, activation.compute_dtype}:
+        if activation.activity_regularizer is not None or activation.compute_dtype != dtype:
             return None
-        return _of_layer(activation)
+        return _of_layer(activation, dtype)
     try:
         return _FUNCTIONS.get(activation)
     except TypeError:  # an object that cannot be hashed
         return None
 
 
-def _of_layer(layer: Any) -> Activation | None:
+def _of_layer(layer: Any, dtype: str) -> Activation | None:
     """That of an activation layer. Exact types only: a subclass may compute something else."""
     kind = type(layer)
     if kind is keras.layers.Activation:
-        return fused_activation(layer.activation)
+        return fused_activation(layer.activation, dtype)
     if kind is keras.layers.ReLU and not layer.threshold:
         slope = float(layer.negative_slope or 0.0)
         if layer.max_value is None:
