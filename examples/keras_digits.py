@@ -29,7 +29,7 @@ def network() -> Any:
     x = image = keras.Input((8, 8, 1))
     x = layers.Conv2D(16, 3, padding="same", use_bias=False)(x)
     x = normalized(x)
-    for filters, stride in ((32, 1), (64, 2), (64, 1), (128, 2)):
+    for filters, stride in ((32, 1), (64, 2), (64, 1), (128, 1)):
         x = DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False)(x)
         x = normalized(x)
         x = layers.Conv2D(filters, 1, use_bias=False)(x)
