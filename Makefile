@@ -28,7 +28,7 @@ TESTED := $(VENV)/.frameworks
 LINTERS := $(VENV)/.linters
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint format stubs cpp sanitize neon bench docs wheel wheels clean
+.PHONY: help build demo test lint format stubs cpp sanitize neon bench networks docs wheel wheels clean
 
 help:  ## List the chores
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -89,6 +89,10 @@ cpp-tests:
 
 bench: $(BENCH_VENV)/.package  ## Time the package and its peers, in .venv-bench (BENCH_ARGS="--help" for options)
 	$(BENCH_VENV)/bin/python -m benchmarks.run $(BENCH_ARGS)
+
+networks: $(BENCH_VENV)/.package  ## Time whole networks, stock and accelerated, and the layer between other operations
+	$(BENCH_VENV)/bin/python -m benchmarks.models $(BENCH_ARGS)
+	$(BENCH_VENV)/bin/python -m benchmarks.interplay
 
 docs: $(PACKAGE)  ## Write the API reference as HTML into build/docs
 	$(PIP) install --quiet "pdoc>=15"
