@@ -34,3 +34,11 @@ def fresh_session() -> Iterator[None]:
     yield
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keras's NumPy backend finds shapes by computing on memory that holds anything, of which NumPy may warn."""
+    if BACKEND == "numpy":
+        ignored = "ignore:(invalid value|overflow|underflow|divide by zero) encountered:RuntimeWarning"
+        for item in items:
+            item.add_marker(pytest.mark.filterwarnings(ignored))
