@@ -321,13 +321,14 @@ NOT_FOLDED: dict[str, Any] = {
     "a normalization after an activation": lambda x: keras.layers.BatchNormalization()(
         keras.layers.DepthwiseConv2D(3, activation="relu")(x)
     ),
-    "layers of another dtype": lambda x: keras.layers.Activation("relu", dtype="float64")(
-        keras.layers.BatchNormalization(dtype="float64")(keras.layers.DepthwiseConv2D(3)(x))
-    ),
     "an activation that is not in the table": lambda x: keras.layers.Activation("softmax")(
         keras.layers.DepthwiseConv2D(3)(x)
     ),
 }
+if BACKEND != "jax":  # which has float64 only where it was told to
+    NOT_FOLDED["layers of another dtype"] = lambda x: keras.layers.Activation("relu", dtype="float64")(
+        keras.layers.BatchNormalization(dtype="float64")(keras.layers.DepthwiseConv2D(3)(x))
+    )
 
 
 @pytest.mark.parametrize("what", NOT_FOLDED)
