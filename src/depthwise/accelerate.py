@@ -47,6 +47,7 @@ def accelerate(
 
     Raises:
         TypeError: `model` is neither.
+        NotImplementedError: Keras runs on another backend. The model is as it was.
     """
     keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
     replacements: list[Replacement] = []

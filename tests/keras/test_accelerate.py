@@ -368,6 +368,14 @@ def test_other_models_are_refused(model: object) -> None:
         depthwise.accelerate(model)
 
 
+def test_a_backend_without_an_op_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    with pytest.raises(NotImplementedError, match="got openvino"):
+        depthwise.accelerate(model)
+    assert type(model.get_layer("a_dw")) is keras.layers.DepthwiseConv2D
+
+
 def test_report_is_a_sequence_of_replacements() -> None:
     seen: list[Sequence[depthwise.Replacement]] = []
     depthwise.accelerate(small_model(), report=seen.append)

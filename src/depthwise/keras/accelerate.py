@@ -12,7 +12,7 @@ from typing import Any, Final
 import keras
 
 from depthwise.keras import layers
-from depthwise.keras.backend import compiles_whole_models
+from depthwise.keras.backend import check_backend, compiles_whole_models
 from depthwise.keras.folding import fold
 from depthwise.replacements import Replacement
 
@@ -30,6 +30,7 @@ _OURS: Final = tuple(_REPLACEMENTS.values())
 
 def accelerate_model(model: Any, inference: bool, replacements: list[Replacement]) -> Any:
     """Replace what can be replaced in a model or a layer; adds to `replacements` what was done."""
+    check_backend()  # before anything is changed
     changed = False
     for name, layer in _layers(model):
         reason = _reason_to_leave(layer)

@@ -12,7 +12,7 @@ from keras import ops
 
 from depthwise.spec import Spec
 
-__all__ = ["compiles_whole_models", "convolve", "mix_channels", "uncached"]
+__all__ = ["check_backend", "compiles_whole_models", "convolve", "mix_channels", "uncached"]
 
 Tensor = Any  # of the backend
 
@@ -20,6 +20,19 @@ Tensor = Any  # of the backend
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:
     """`spec` on an image, a kernel (height, width, channels, multiplier) and a bias; all of one dtype."""
     return uncached(_convolution)(keras.backend.backend())(x, kernel, bias, spec)
+
+
+def check_backend() -> None:
+    """Check that Keras runs on a backend that there is an op for.
+
+    Raises:
+        NotImplementedError: it does not.
+    """
+    backend = keras.backend.backend()
+    if backend not in {"tensorflow", "jax", "torch", "numpy"}:
+        raise NotImplementedError(
+            f"depthwise.keras: expected one of the Keras backends tensorflow, jax, torch and numpy, got {backend}"
+        )
 
 
 def uncached(function: Any) -> Any:
@@ -50,18 +63,15 @@ def compiles_whole_models() -> bool:
 @functools.cache
 def _convolution(backend: str) -> Callable[[Tensor, Tensor, Tensor | None, Spec], Tensor]:
     """The op of one backend; only its framework is imported."""
+    check_backend()
     if backend == "torch":
         return _torch_convolution()
     if backend == "tensorflow":
         from depthwise.tensorflow import depthwise_conv2d as op
     elif backend == "jax":
         from depthwise.jax import depthwise_conv2d as op
-    elif backend == "numpy":
-        from depthwise.ops import depthwise_conv2d as op
     else:
-        raise NotImplementedError(
-            f"depthwise.keras: expected one of the Keras backends tensorflow, jax, torch and numpy, got {backend}"
-        )
+        from depthwise.ops import depthwise_conv2d as op
 
     def convolution(x: Tensor, kernel: Tensor, bias: Tensor | None, spec: Spec) -> Tensor:
         return op(
