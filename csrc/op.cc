@@ -247,6 +247,10 @@ extern "C" int depthwise_num_threads(void) { return depthwise::num_threads(); }
 
 extern "C" void depthwise_set_num_threads(int count) { depthwise::set_num_threads(count); }
 
+extern "C" const depthwise_team* depthwise_use_team(const depthwise_team* team) {
+  return depthwise::use_team(team);
+}
+
 extern "C" const char* depthwise_kernel_name(int index) {
   depthwise::KernelSet set{};
   depthwise::compiled_set(depthwise::isa_in_use().load(), &set);

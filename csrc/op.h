@@ -1,12 +1,13 @@
 // The C ABI of the op. Every binding calls these and nothing below them.
 //
 // All buffers have the dtype of `params->dtype`; bias and its gradient are contiguous vectors of
-// channels * multiplier elements. Calls are thread-safe, use the library's own thread pool, and
+// channels * multiplier elements. Calls are thread-safe, share one thread pool, and
 // give the same bits for every number of threads.
 #ifndef DEPTHWISE_OP_H_
 #define DEPTHWISE_OP_H_
 
 #include "params.h"
+#include "runtime/team.h"
 
 #if defined(__GNUC__)
 #define DEPTHWISE_EXPORT __attribute__((visibility("default")))
@@ -62,6 +63,10 @@ DEPTHWISE_EXPORT const char* depthwise_cpu_features(void);
 // Most threads a call uses, its caller's included: see runtime/pool.h.
 DEPTHWISE_EXPORT int depthwise_num_threads(void);
 DEPTHWISE_EXPORT void depthwise_set_num_threads(int count);
+
+// Has the calls of this thread run on a team, which must stay as it is meanwhile, or, if it is
+// null, on the library's own threads. Returns what was set before.
+DEPTHWISE_EXPORT const depthwise_team* depthwise_use_team(const depthwise_team* team);
 
 // Name of the index-th kernel of the instruction set in use, null past the end. The first one that
 // takes a call's direction, dtype and shape runs it.

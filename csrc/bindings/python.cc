@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/teams.h"
 #include "op.h"
 
 namespace nb = nanobind;
@@ -137,11 +138,13 @@ class Plan {
 
   void forward_at(Address x, Address kernel, uintptr_t bias, Address y,
                   Address preactivation) const {
+    const depthwise::Borrowed team(depthwise::OpenMP::team());
     run_forward(image(x), filters(kernel), pointer(bias), image(y), image(preactivation));
   }
 
   void backward_at(Address x, Address kernel, Address dy, Address saved, Address dx,
                    Address dkernel, uintptr_t dbias) const {
+    const depthwise::Borrowed team(depthwise::OpenMP::team());
     run_backward(image(x), filters(kernel), image(dy), image(saved), image(dx), filters(dkernel),
                  pointer(dbias));
   }
@@ -224,6 +227,16 @@ std::vector<std::string> kernel_names() {
   return names;
 }
 
+void use_openmp(uintptr_t parallel, uintptr_t max_threads, uintptr_t in_parallel) {
+  depthwise::OpenMP::Functions functions;
+  functions.GOMP_parallel = reinterpret_cast<decltype(functions.GOMP_parallel)>(pointer(parallel));
+  functions.omp_get_max_threads =
+      reinterpret_cast<decltype(functions.omp_get_max_threads)>(pointer(max_threads));
+  functions.omp_in_parallel =
+      reinterpret_cast<decltype(functions.omp_in_parallel)>(pointer(in_parallel));
+  depthwise::OpenMP::set(functions);
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -267,4 +280,7 @@ NB_MODULE(_native, m) {
   m.def("cpu_features", [] { return std::string(depthwise_cpu_features()); });
   m.def("num_threads", depthwise_num_threads);
   m.def("set_num_threads", depthwise_set_num_threads, nb::arg("count"));
+  m.def("use_openmp", use_openmp, nb::arg("GOMP_parallel"), nb::arg("omp_get_max_threads"),
+        nb::arg("omp_in_parallel"),
+        "Have calls on addresses run on the threads of the OpenMP library with these functions.");
 }

@@ -3,10 +3,12 @@
 // from those when the call runs, so that a program whose sizes are open needs no other handlers.
 #include <array>
 #include <exception>
+#include <new>
 #include <optional>
 #include <string>
 
 #include "bindings/dense_call.h"
+#include "bindings/teams.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace {
@@ -260,9 +262,21 @@ ffi::Error backward(Call& call) {
                                    address(saved), address(dx), address(dkernel), address(dbias)));
 }
 
+// Has the threads of XLA's own loops come. If there is no memory to ask them, fewer do.
+void gather(void* context, int threads, void (*work)()) {
+  try {
+    for (int i = 1; i < threads; ++i) {
+      static_cast<ffi::ThreadPool*>(context)->Schedule([work] { work(); });
+    }
+  } catch (const std::bad_alloc&) {
+  }
+}
+
 template <ffi::Error (*body)(Call&)>
-ffi::Error handle(ffi::Dictionary attributes, ffi::RemainingArgs operands,
+ffi::Error handle(ffi::ThreadPool threads, ffi::Dictionary attributes, ffi::RemainingArgs operands,
                   ffi::RemainingRets results) {
+  const depthwise_team team{&gather, &threads};
+  const depthwise::Borrowed borrowed(&team);
   try {
     Call call(attributes, operands, results);
     return body(call);
@@ -276,7 +290,9 @@ ffi::Error handle(ffi::Dictionary attributes, ffi::RemainingArgs operands,
 extern "C" DEPTHWISE_EXPORT XLA_FFI_Error* depthwise_xla_forward(XLA_FFI_CallFrame*);
 extern "C" DEPTHWISE_EXPORT XLA_FFI_Error* depthwise_xla_backward(XLA_FFI_CallFrame*);
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_xla_forward, handle<forward>,
-                              ffi::Ffi::Bind().Attrs().RemainingArgs().RemainingRets());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(depthwise_xla_backward, handle<backward>,
-                              ffi::Ffi::Bind().Attrs().RemainingArgs().RemainingRets());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    depthwise_xla_forward, handle<forward>,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attrs().RemainingArgs().RemainingRets());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    depthwise_xla_backward, handle<backward>,
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Attrs().RemainingArgs().RemainingRets());

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdio>
 #include <new>
+#include <utility>
 
 #include "runtime/cpu.h"
 #include "runtime/floating_point.h"
@@ -150,11 +151,12 @@ struct Pool {
 
   alignas(cache_line) std::atomic<int64_t> done{0};
   std::atomic<int> next_to_wake{0};  // the workers below it are awake or being woken
+  std::atomic<int> next_guest{0};    // number of the next thread of a team that comes
 
   Bed caller;
   Bed workers[max_pool_threads];  // the first is not used
 
-  void run(int64_t job_count, int threads, Task job_task, void* job_context);
+  void run(int64_t job_count, int threads, const Team* team, Task job_task, void* job_context);
   void start_workers(int wanted);
   void work(int thread);
   void wake_some(int threads, int64_t left);
@@ -175,7 +177,9 @@ int known_machine_threads() {
   return known;
 }
 
-// Claims and runs indices until none is left, as thread number `thread` (0 is the caller).
+// Claims and runs indices until none is left, as thread number `thread`. The caller's is 0, those of
+// our workers follow; the threads of a team, which may include the caller, are numbered as they
+// come, and together with a worker of ours that happens to be awake one more may be at work.
 void Pool::work(int thread) {
   int64_t finished = 0;
   int64_t total = 0;
@@ -189,7 +193,7 @@ void Pool::work(int thread) {
     seen = ticket.load();
   }
   // With the last index reported the job is over: nothing of it may be touched from there on.
-  if (finished > 0 && done.fetch_add(finished) + finished == total && thread != 0) caller.wake();
+  if (finished > 0 && done.fetch_add(finished) + finished == total) caller.wake();
 }
 
 // Everyone who claims an index wakes up to two sleepers, as long as there is something for them to
@@ -256,15 +260,25 @@ void Pool::start_workers(int wanted) {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-void Pool::run(int64_t job_count, int threads, Task job_task, void* job_context) {
-  start_workers(threads - 1);
-  threads = std::min(threads, started + 1);
+// What the threads of a team call. A late one finds nothing to do, or helps with another job.
+void work_as_guest() {
+  const StandardFloatingPoint mode;
+  pool.work(pool.next_guest.fetch_add(1, std::memory_order_relaxed));
+}
+
+void Pool::run(int64_t job_count, int threads, const Team* team, Task job_task, void* job_context) {
+  if (team == nullptr) {
+    start_workers(threads - 1);
+    threads = std::min(threads, started + 1);
+  }
   task = job_task;
   context = job_context;
   count = job_count;
   done.store(0, std::memory_order_relaxed);
-  next_to_wake.store(1, std::memory_order_relaxed);
+  next_guest.store(0, std::memory_order_relaxed);
+  next_to_wake.store(team == nullptr ? 1 : threads, std::memory_order_relaxed);
   ticket.store(make_ticket(job_count, threads));
+  if (team != nullptr) team->gather(team->context, threads, &work_as_guest);
   work(0);
   const auto all_done = [this, job_count] { return done.load() == job_count; };
   if (all_done()) return;
@@ -276,6 +290,8 @@ void Pool::run(int64_t job_count, int threads, Task job_task, void* job_context)
 void abandon_pool() {
   if (pool.started > 0 || pool.busy.load()) new (&pool) Pool;
 }
+
+thread_local const Team* team_in_use = nullptr;
 
 [[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, &abandon_pool);
 
@@ -298,12 +314,14 @@ void set_num_threads(int count) {
   configured_threads.store(std::clamp(count, 1, max_pool_threads), std::memory_order_relaxed);
 }
 
+const Team* use_team(const Team* team) { return std::exchange(team_in_use, team); }
+
 void parallel_for(int64_t count, int max_threads, Task task, void* context) noexcept {
   if (count > 1 && max_threads > 1 && static_cast<uint64_t>(count) <= left_mask) {
     const int threads =
         static_cast<int>(std::min<int64_t>(count, std::min(max_threads, num_threads())));
     if (threads > 1 && !pool.busy.exchange(true, std::memory_order_acquire)) {
-      pool.run(count, threads, task, context);
+      pool.run(count, threads, team_in_use, task, context);
       pool.busy.store(false, std::memory_order_release);
       return;
     }

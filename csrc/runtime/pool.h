@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "runtime/team.h"
+
 namespace depthwise {
 
 // No job runs on more threads than this, whatever is asked for.
@@ -23,10 +25,16 @@ void set_num_threads(int count);
 // One iteration of a loop. It must not throw.
 using Task = void (*)(void* context, int64_t index);
 
+using Team = depthwise_team;
+
+// Has the calling thread's parallel_for run on this team, or on our own threads if it is null.
+// Returns what was set before. The team must stay as it is until another is set.
+const Team* use_team(const Team* team);
+
 // Calls task(context, index) once for each index in [0, count), on the calling thread and on at
-// most min(max_threads, num_threads()) - 1 others, and returns when all calls have returned. What
-// the calls wrote is then visible to the caller. Each thread takes the lowest index that is left,
-// so put the longest iterations first.
+// most min(max_threads, num_threads()) - 1 others (of its team, if one is set), and returns when
+// all calls have returned. What the calls wrote is then visible to the caller. Each thread takes
+// the lowest index that is left, so put the longest iterations first.
 //
 // All of it runs on the calling thread, in order, if count or the number of threads is at most 1,
 // if no thread can be started, or if the pool is in use: by another thread, or by the task that

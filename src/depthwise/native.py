@@ -6,6 +6,7 @@ set and the number of threads are those of the whole process.
 
 from __future__ import annotations
 
+import ctypes
 import operator
 import os
 from dataclasses import dataclass
@@ -175,6 +176,17 @@ def set_num_threads(count: SupportsIndex) -> None:
     if not 1 <= number <= MAX_THREADS:
         raise ValueError(f"count: expected an integer from 1 to {MAX_THREADS}, got {number}")
     _native.set_num_threads(number)
+
+
+def use_openmp(library: ctypes.CDLL) -> None:
+    """Have calls on addresses, which are PyTorch's, borrow the threads of this library's OpenMP.
+
+    Raises:
+        AttributeError: the library has none.
+    """
+    names = "GOMP_parallel", "omp_get_max_threads", "omp_in_parallel"
+    functions = (ctypes.cast(getattr(library, name), ctypes.c_void_p) for name in names)
+    _native.use_openmp(*(function.value or 0 for function in functions))
 
 
 def _read_environment() -> None:

@@ -7,7 +7,10 @@
 torch.Size([1, 32, 56, 56])
 """
 
+from depthwise.torch import threads
 from depthwise.torch.layers import DepthwiseConv2d
 from depthwise.torch.ops import depthwise_conv2d
 
 __all__ = ["DepthwiseConv2d", "depthwise_conv2d"]
+
+threads.share()
