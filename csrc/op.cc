@@ -2,6 +2,7 @@
 #include "op.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <string>
 
@@ -114,27 +115,61 @@ void zero_kernel(const depthwise_params& p, void* data, const depthwise_kernel_s
   }
 }
 
-depthwise_status run(Direction direction, const Call& call) {
+// How closely the calls that threads could share follow each other. Threads that race here lose a
+// count, no more.
+class Succession {
+ public:
+  // Whether this call is one of a few in a row: then waking threads for it pays later if not now.
+  bool is_close() const { return close_calls_.load(relaxed) >= tuning::close_calls; }
+
+  void begin() {
+    const bool close = now() - end_.load(relaxed) < tuning::close_nanoseconds;
+    close_calls_.store(close ? close_calls_.load(relaxed) + 1 : 0, relaxed);
+  }
+  void end() { end_.store(now(), relaxed); }
+
+ private:
+  static constexpr std::memory_order relaxed = std::memory_order_relaxed;
+  static int64_t now() {
+    const auto since = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
+  }
+
+  std::atomic<int64_t> end_{0};  // of the last call
+  std::atomic<int64_t> close_calls_{0};
+};
+
+constinit Succession succession;
+
+// In floating point: the product may not fit an integer, and only its size matters.
+double multiply_adds(const depthwise_params& p) {
+  return static_cast<double>(p.batch) * static_cast<double>(p.out_height) *
+         static_cast<double>(p.out_width) * static_cast<double>(p.channels) *
+         static_cast<double>(p.multiplier) * static_cast<double>(p.kernel_height) *
+         static_cast<double>(p.kernel_width);
+}
+
+depthwise_status run(Direction direction, Call call) {
   const depthwise_params& p = *call.params;
+  const double macs = multiply_adds(p);
+  const bool may_share = macs >= static_cast<double>(tuning::serial_macs);
+  const bool is_brief = macs < static_cast<double>(tuning::brief_macs);
+  if (may_share) succession.begin();
+  call.threads =
+      may_share && (!is_brief || threads_are_awake() || succession.is_close()) ? num_threads() : 1;
+
   const StandardFloatingPoint mode;
   KernelSet set{};
   compiled_set(isa_in_use().load(std::memory_order_relaxed), &set);
   for (int i = 0; i < set.count; ++i) {
     const Kernel& kernel = set.kernels[i];
     if (kernel.direction == direction && kernel.dtype == p.dtype && kernel.accepts(p)) {
-      return kernel.run(call) ? DEPTHWISE_OK : DEPTHWISE_OUT_OF_MEMORY;
+      const bool done = kernel.run(call);
+      if (may_share) succession.end();
+      return done ? DEPTHWISE_OK : DEPTHWISE_OUT_OF_MEMORY;
     }
   }
   return DEPTHWISE_INVALID_PARAMS;  // not reached: the columns family takes everything
-}
-
-// In floating point: the product may not fit an integer, and only its size matters.
-int useful_threads(const depthwise_params& p) {
-  const double macs = static_cast<double>(p.batch) * static_cast<double>(p.out_height) *
-                      static_cast<double>(p.out_width) * static_cast<double>(p.channels) *
-                      static_cast<double>(p.multiplier) * static_cast<double>(p.kernel_height) *
-                      static_cast<double>(p.kernel_width);
-  return macs < static_cast<double>(tuning::serial_macs) ? 1 : num_threads();
 }
 
 }  // namespace
@@ -160,7 +195,6 @@ extern "C" depthwise_status depthwise_forward(const depthwise_params* params, co
   call.bias = bias;
   call.y = y;
   call.preactivation = preactivation;
-  call.threads = depthwise::useful_threads(p);
   return depthwise::run(Direction::forward, call);
 }
 
@@ -195,7 +229,6 @@ extern "C" depthwise_status depthwise_backward(const depthwise_params* params, c
   call.dx = dx;
   call.dkernel = dkernel;
   call.dbias = dbias;
-  call.threads = depthwise::useful_threads(p);
   if (dx != nullptr && !empty_input) {
     const depthwise_status status = depthwise::run(Direction::input_gradient, call);
     if (status != DEPTHWISE_OK) return status;

@@ -31,6 +31,9 @@ using Team = depthwise_team;
 // Returns what was set before. The team must stay as it is until another is set.
 const Team* use_team(const Team* team);
 
+// False if the calling thread's job would have to wake threads first.
+bool threads_are_awake();
+
 // Calls task(context, index) once for each index in [0, count), on the calling thread and on at
 // most min(max_threads, num_threads()) - 1 others (of its team, if one is set), and returns when
 // all calls have returned. What the calls wrote is then visible to the caller. Each thread takes

@@ -140,6 +140,67 @@ TEST(no_more_threads_work_than_are_asked_for) {
   }
 }
 
+// A team whose other threads come when gather() says so; joins those that are left when it ends.
+class TestTeam {
+ public:
+  enum class Guests { at_once, late, none };
+
+  explicit TestTeam(Guests guests) : guests_(guests) { use_team(&team_); }
+  ~TestTeam() {
+    use_team(nullptr);
+    for (std::thread& guest : threads_) guest.join();
+  }
+  void end_of_job() { job_over_ = true; }
+  int invited() const { return static_cast<int>(threads_.size()); }
+
+ private:
+  static void gather(void* context, int threads, void (*work)()) {
+    TestTeam& self = *static_cast<TestTeam*>(context);
+    if (self.guests_ == Guests::none) return;
+    const bool late = self.guests_ == Guests::late;
+    for (int i = 1; i < threads; ++i) {
+      self.threads_.emplace_back([&self, late, work] {
+        while (late && !self.job_over_.load()) std::this_thread::yield();
+        work();
+      });
+    }
+  }
+
+  const Guests guests_;
+  const Team team_{&gather, this};
+  std::vector<std::thread> threads_;
+  std::atomic<bool> job_over_{false};
+};
+
+TEST(a_job_runs_on_the_threads_of_its_team) {
+  Threads restore(4);
+  TestTeam team(TestTeam::Guests::at_once);
+  CHECK(meet(4));
+  CHECK_EQ(team.invited(), 3);
+  CHECK(meet(2));
+  CHECK_EQ(team.invited(), 4);
+  for (int i = 0; i < 50; ++i) CHECK(each_index_once(i, 3));
+}
+
+TEST(a_team_that_comes_late_or_never_is_not_waited_for) {
+  Threads restore(4);
+  for (const auto guests : {TestTeam::Guests::late, TestTeam::Guests::none}) {
+    TestTeam team(guests);
+    for (int i = 0; i < 10; ++i) CHECK(each_index_once(i, 4));
+    team.end_of_job();
+    for (int i = 0; i < 10; ++i) CHECK(each_index_once(100 * i, 4));  // they may help with these
+  }
+  CHECK(each_index_once(100, 4));
+}
+
+TEST(a_team_is_the_calling_threads_own) {
+  Threads restore(2);
+  TestTeam team(TestTeam::Guests::none);
+  bool met = false;
+  std::thread([&] { met = meet(2); }).join();
+  CHECK(met);
+}
+
 TEST(nested_calls_run_on_the_thread_that_makes_them) {
   Threads restore(4);
   std::atomic<int> inner{0};
@@ -187,7 +248,7 @@ TEST(jobs_of_every_pace_are_complete) {
     random = random * 1664525u + 1013904223u;
     CHECK(each_index_once((random >> 8) % 20, 2 + static_cast<int>((random >> 16) % 4)));
     // Around the time a worker spins, so that some are caught falling asleep.
-    if (i % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds((random >> 20) % 100));
+    if (i % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds((random >> 20) % 300));
   }
 }
 

@@ -202,3 +202,26 @@ import depthwise.jax
 print(sorted({"torch", "tensorflow", "keras"} & {name.partition(".")[0] for name in sys.modules}))
 """
     assert python(program) == "[]\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_it_runs_on_xlas_threads(python: Callable[..., str]) -> None:
+    """Threads of our own would have to share the CPUs with XLA's, which spin after each operation."""
+    program = """
+import pathlib, time, jax, numpy
+from depthwise import depthwise_conv2d as on_numpy, set_num_threads
+from depthwise.jax import depthwise_conv2d
+
+def ours():
+    time.sleep(0.2)  # a new thread has no name yet
+    names = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+    return [name.strip() for name in names if name.startswith("depthwise")]
+
+set_num_threads(2)
+x, kernel = numpy.ones((1, 64, 64, 64), "float32"), numpy.ones((3, 3, 64, 1), "float32")
+jax.block_until_ready(jax.jit(depthwise_conv2d)(x, kernel))
+print(ours())
+on_numpy(x, kernel)
+print(ours())
+"""
+    assert python(program, env={"JAX_PLATFORMS": "cpu"}, timeout=120) == "[]\n['depthwise/1']\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -77,3 +79,28 @@ def test_importing_depthwise_imports_no_torch_and_the_front_end_nothing_else(pyt
     python("import sys, depthwise; assert 'torch' not in sys.modules")
     others = "('jax', 'keras', 'tensorflow', 'onnx', 'torchvision')"
     python(f"import sys, depthwise.torch; assert not [m for m in {others} if m in sys.modules]")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_it_runs_on_pytorchs_threads() -> None:
+    """Threads of our own would have to share the CPUs with PyTorch's, which spin after each operation."""
+    program = """
+import pathlib, torch
+from depthwise import set_num_threads
+from depthwise.torch import depthwise_conv2d
+
+def threads():
+    return sorted(path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm"))
+
+torch.set_num_threads(2)
+set_num_threads(2)
+x = torch.ones(1, 32, 64, 64)
+torch.conv2d(x, torch.ones(32, 32, 1, 1))
+before = threads()
+depthwise_conv2d(x, torch.ones(32, 1, 3, 3))
+assert threads() == before, (before, threads())
+torch.set_num_threads(1)  # too few for what the op may use: then it runs on its own
+depthwise_conv2d(x, torch.ones(32, 1, 3, 3))
+assert len(threads()) == len(before) + 1, (before, threads())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
