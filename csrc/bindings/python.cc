@@ -280,7 +280,7 @@ NB_MODULE(_native, m) {
   m.def("cpu_features", [] { return std::string(depthwise_cpu_features()); });
   m.def("num_threads", depthwise_num_threads);
   m.def("set_num_threads", depthwise_set_num_threads, nb::arg("count"));
-  m.def("use_openmp", use_openmp, nb::arg("GOMP_parallel"), nb::arg("omp_get_max_threads"),
-        nb::arg("omp_in_parallel"),
-        "Have calls on addresses run on the threads of the OpenMP library with these functions.");
+  m.def("use_openmp", use_openmp, nb::arg("parallel"), nb::arg("max_threads"),
+        nb::arg("in_parallel"),
+        "Have calls on addresses run on the threads of an OpenMP library with these functions.");
 }

@@ -80,7 +80,7 @@ def kernel_names() -> list[str]:
 def cpu_features() -> str: ...
 def num_threads() -> int: ...
 def set_num_threads(count: int) -> None: ...
-def use_openmp(GOMP_parallel: int, omp_get_max_threads: int, omp_in_parallel: int) -> None:
+def use_openmp(parallel: int, max_threads: int, in_parallel: int) -> None:
     """
-    Have calls on addresses run on the threads of the OpenMP library with these functions.
+    Have calls on addresses run on the threads of an OpenMP library with these functions.
     """
