@@ -1,14 +1,15 @@
 """Times the layer alone and between a framework's own operations: `python -m benchmarks.interplay`.
 
 A layer in a network finds a machine that another library has just used: its threads are still awake, perhaps spinning,
-its arrays are in the caches. Three chains tell what that costs:
+its arrays are in the caches. Two chains, of as many images, tell what that costs:
 
-    alone       d d d d d d d d              the layer, time after time
-    network     b d b d b d b d b ... d b    a bottleneck of two pointwise convolutions before and after each call
-    bottlenecks b b b b b b b b b            these alone
+    alone   d d d d d d d ... d d    the layer, time after time
+    network b d b d b d b ... d b    a bottleneck of two pointwise convolutions before and after each call
 
-The layer in the network takes (network - bottlenecks) / 8, alone it takes alone / 8; the target is a ratio of at most
-1.3. What the layer costs its neighbours counts as well. A stored result prints again with `--show PATH`.
+The layer's time is what passes inside the native op (`calls.c`), so that the framework's own operations,
+whose times vary by more than the layer takes, are not in it; training is the forward pass and both gradients.
+In the network it should take at most 1.3 times as long as alone. Linux only, with a C compiler. A stored
+result prints again with `--show PATH`.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks import machine, report, run
+from benchmarks import calls, machine, report, run
 from benchmarks.frameworks import BACKENDS, CHAINS, Chain
 from benchmarks.models import LOAD_TIMEOUT, choose
 from benchmarks.runtimes import LostError, Runtime
 
 LAYERS = 8
-"""Layers in a chain: what a call costs whatever it computes is spread over them."""
+"""Layers in the network."""
 
 FEW = 16
-"""Channels that a bottleneck leaves, as few as MobileNetV2's. It takes the framework's threads for about as long as the
-layer takes ours: the layer's time would drown in the noise of a full pointwise convolution's."""
+"""Channels that a bottleneck leaves, as few as MobileNetV2's: it takes the framework's threads for about as
+long as the layer takes ours."""
 
 PIECES = {
-    "alone": "d" * LAYERS,
+    "alone": "d" * (2 * LAYERS + 1),
     "network": "p" + "dp" * LAYERS,
-    "bottlenecks": "p" * (LAYERS + 1),
 }
+"""Chains of as many links, hence images: a shorter one would find its own in the caches, the other not."""
 
 TARGET = 1.3
 
@@ -72,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
 def measure_layer(
     framework: str, layer: Chain, runtime: Runtime, rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """All chains of one layer in one framework, round by round, each round beginning with another chain."""
+    """Both chains of one layer in one framework, taking turns, each round beginning with the other one."""
     times: dict[str, dict[str, list[float]]] = {
         what: {piece: [] for piece in PIECES} for what in report.MEASUREMENTS
     }
@@ -95,9 +96,7 @@ def measure_layer(
 
 def judge(rounds_ms: dict[str, list[float]]) -> dict[str, Any]:
     """The layer's time alone and in the network, in milliseconds, from each chain's calmest round."""
-    calmest = {piece: min(found) for piece, found in rounds_ms.items()}
-    alone = calmest["alone"] / LAYERS
-    inside = (calmest["network"] - calmest["bottlenecks"]) / LAYERS
+    alone, inside = min(rounds_ms["alone"]), min(rounds_ms["network"])
     return {"rounds_ms": rounds_ms, "alone_ms": alone, "network_ms": inside, "ratio": inside / alone}
 
 
@@ -184,6 +183,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parsed.error(
             f"--threads: expected at most the {cpus} CPUs that this process may run on, got {options.threads}"
         )
+    try:
+        counting = calls.environment()
+    except RuntimeError as error:
+        console.print(str(error), style="red", markup=False, highlight=False)
+        return 1
     settings: dict[str, Any] = {
         "rounds": options.rounds or (3 if options.quick else 10),
         "seconds": options.seconds or (0.05 if options.quick else 0.2),
@@ -207,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for framework in frameworks:
             with contextlib.ExitStack() as stack:
                 runtimes, versions, missing = run.start(
-                    [framework], settings["threads"], stack, "benchmarks.interplay_worker"
+                    [framework], settings["threads"], stack, "benchmarks.interplay_worker", counting
                 )
                 result["versions"] |= versions
                 result["missing"] |= missing

@@ -1,10 +1,13 @@
 """The process that one framework runs in: `python -m benchmarks.interplay_worker FRAMEWORK THREADS`.
 
-Requests and answers are JSON, one a line, as those of `benchmarks.worker`:
+It has to be started in `calls.environment()`. Requests and answers are JSON, one a line, as those of
+`benchmarks.worker`:
 
     {"do": "hello"}                                                             -> {"versions": {...}}
     {"do": "load", "layer": [...], "few": 16, "pieces": {"alone": "dd", ...}}   -> {}
-    {"do": "time", "what": "training", "piece": "alone", "seconds": 0.2}        -> {"ms": 0.31, "calls": 310}
+    {"do": "time", "what": "training", "piece": "alone", "seconds": 0.2}        -> {"ms": 0.031, "calls": 310}
+
+The time is that of one layer, inside the native op: the median over so many calls of the whole chain.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import statistics
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import depthwise
+from benchmarks import calls
 from benchmarks.frameworks import Chain
 from benchmarks.worker import median_ms, serve
 
@@ -30,6 +35,7 @@ class Worker:
         keep_memory()
         self.name = name
         self.framework: Any = importlib.import_module(f"benchmarks.frameworks.{name}")
+        self.pieces: dict[str, str] = {}
         self.programs: dict[str, dict[str, Callable[[], Any]]] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -42,9 +48,7 @@ class Worker:
             case "load":
                 return self.load(Chain(*request["layer"]), request["few"], request["pieces"])
             case "time":
-                run = self.programs[request["piece"]][request["what"]]
-                milliseconds, calls = median_ms(run, request["seconds"])
-                return {"ms": milliseconds, "calls": calls}
+                return self.time(request["what"], request["piece"], request["seconds"])
             case unknown:
                 raise ValueError(f"do: unknown request {unknown!r}")
 
@@ -52,6 +56,7 @@ class Worker:
         """Builds the chains in place of those before, and runs each once."""
         self.programs.clear()
         gc.collect()
+        self.pieces = pieces
         arrays = draw(layer, few)
         self.programs = {piece: self.framework.chain(arrays, links) for piece, links in pieces.items()}
         for programs in self.programs.values():
@@ -59,12 +64,43 @@ class Worker:
                 run()
         return {}
 
+    def time(self, what: str, piece: str, seconds: float) -> dict[str, Any]:
+        """Calls a chain for so long, and returns a layer's time: the median over these calls."""
+        run, layers = self.programs[piece][what], self.pieces[piece].count("d")
+        counted: list[calls.Counts] = []
+
+        def run_and_count() -> None:
+            run()
+            counted.append(calls.take())
+
+        calls.take()
+        _, timed = median_ms(run_and_count, seconds)
+        # Those before were to warm up.
+        return {
+            "ms": statistics.median(layer_ms(counts, what, layers) for counts in counted[-timed:]),
+            "calls": timed,
+        }
+
+
+def layer_ms(counts: calls.Counts, what: str, layers: int) -> float:
+    """A layer's time inside the native op, from what was counted during one call of a chain.
+
+    Raises:
+        RuntimeError: nothing was counted, so the op was called in a way that is not counted, or not at all.
+    """
+    if not counts.forward_calls or (what == "training" and not counts.backward_calls):
+        raise RuntimeError(f"no native call was counted during {what}: {counts}")
+    # A compiler may leave out a forward pass that nobody reads, the last of a training step, but no gradient:
+    # each is a result, or leads to one. Those of a layer are one call, or two.
+    forward = counts.forward_ms / counts.forward_calls
+    return forward + counts.backward_ms / layers
+
 
 def keep_memory() -> None:
     """Has the C library keep freed memory instead of giving it back to the system, where it can be told so.
 
     Otherwise it gives large arrays back, and 32 MiB at a time get new pages at each call: a matter of the sum of a
-    program's arrays, so that the longest chain may pay several times its arithmetic for it, and the others nothing.
+    program's arrays, so that one chain may pay several times its arithmetic for it, and another nothing.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):

@@ -11,7 +11,7 @@ import json
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -187,14 +187,18 @@ def measure(
 
 
 def start(
-    names: Sequence[str], threads: int, stack: contextlib.ExitStack, module: str = "benchmarks.worker"
+    names: Sequence[str],
+    threads: int,
+    stack: contextlib.ExitStack,
+    module: str = "benchmarks.worker",
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[list[Runtime], dict[str, Any], dict[str, str]]:
     """Starts the runtimes; returns those that run, their versions, and why the others do not."""
     runtimes: list[Runtime] = []
     versions: dict[str, Any] = {}
     missing: dict[str, str] = {}
     for name in names:
-        runtime = stack.enter_context(Runtime(name, threads, module))
+        runtime = stack.enter_context(Runtime(name, threads, module, environment))
         try:
             with runtime.awake():
                 versions[name] = runtime.ask(START_TIMEOUT, do="hello")["versions"]

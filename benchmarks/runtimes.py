@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,12 +31,25 @@ class Runtime:
 
     Sleeping is what makes it harmless to the others: the threads of several of these libraries spin for a while after
     each call, on the cores that the next library is timed on.
+
+    Args:
+        name: of the library.
+        threads: how many CPUs the process may run on.
+        module: what it runs.
+        environment: variables that it has beside this process's own, or in place of them.
     """
 
-    def __init__(self, name: str, threads: int, module: str = "benchmarks.worker") -> None:
+    def __init__(
+        self,
+        name: str,
+        threads: int,
+        module: str = "benchmarks.worker",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.threads = threads
         self.module = module
+        self.environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in __exit__
         self._pending = b""
@@ -60,7 +73,7 @@ class Runtime:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 cwd=ROOT,
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **self.environment},
             )
         else:
             self._process.send_signal(signal.SIGCONT)

@@ -6,7 +6,10 @@ import contextlib
 import io
 import json
 import math
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +21,10 @@ pytest.importorskip("rich")
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import interplay, interplay_worker, models, report
+import depthwise
+from benchmarks import calls, interplay, interplay_worker, models, report
 from benchmarks.frameworks import APPLICATIONS, BACKENDS, CHAINS, Chain
-from benchmarks.runtimes import LostError, Runtime
+from benchmarks.runtimes import ROOT, LostError, Runtime
 
 MACHINE = {"cpu": "Imaginary CPU", "vector_extensions": ["avx2"], "caches": {"L1": "32K"}}
 COMPUTED = {"inference": [0.25, 0.75], "loss": 2.0, "update": [3.0, -4.0]}
@@ -221,24 +225,29 @@ class TestApplications:
 class TestInterplay:
     def test_every_call_in_the_network_has_a_bottleneck_before_and_after_it(self) -> None:
         network = interplay.PIECES["network"]
-        assert network.count("d") == interplay.PIECES["alone"].count("d") == interplay.LAYERS
-        assert network.replace("d", "") == interplay.PIECES["bottlenecks"]
+        assert network.count("d") == interplay.LAYERS
         assert "dd" not in network
+        assert "pp" not in network
         assert network[0] == network[-1] == "p"
 
-    def test_the_bottlenecks_own_time_is_subtracted(self) -> None:
-        rounds = {"alone": [0.9, 0.8], "network": [5.0, 3.0], "bottlenecks": [2.0, 2.5]}
-        judged = interplay.judge(rounds)
-        assert judged["alone_ms"] == pytest.approx(0.1)
-        assert judged["network_ms"] == pytest.approx(0.125)
-        assert judged["ratio"] == pytest.approx(1.25)
+    def test_the_layer_alone_goes_through_as_many_images_as_the_network(self) -> None:
+        assert interplay.PIECES["alone"] == "d" * len(interplay.PIECES["network"])
+
+    def test_the_calmest_round_counts_for_both_chains(self) -> None:
+        rounds = {"alone": [0.9, 0.8], "network": [1.0, 3.0]}
+        assert interplay.judge(rounds) == {
+            "rounds_ms": rounds,
+            "alone_ms": 0.8,
+            "network_ms": 1.0,
+            "ratio": pytest.approx(1.25),
+        }
 
     def test_chains_take_turns_and_each_round_begins_with_another(self) -> None:
         ms = {f"{what}/{piece}": [1.0, 2.0] for what in report.MEASUREMENTS for piece in interplay.PIECES}
         runtime = FakeRuntime("jax", {}, ms)
         interplay.measure_layer("jax", CHAINS[0], cast("Runtime", runtime), 2, 0.1)
         first = [entry.partition("/")[2] for entry in runtime.log[1:] if "inference" in entry]
-        assert first == ["alone", "network", "bottlenecks", "network", "bottlenecks", "alone"]
+        assert first == ["alone", "network", "network", "alone"]
 
     def test_a_process_that_dies_says_so(self) -> None:
         runtime = FakeRuntime("jax", {"lost": "no answer within 600 s"}, {})
@@ -284,8 +293,176 @@ class TestInterplay:
         after = arrays["x"] @ arrays["project"] @ arrays["expand"]
         assert 0.2 <= np.std(after) / np.std(arrays["x"]) <= 5
 
+    def test_without_a_c_compiler_it_says_so(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, "platform", "linux")
+        monkeypatch.setenv("CC", "no-such-compiler")
+        assert interplay.main(["--quick"]) == 1
+        assert capsys.readouterr().out == (
+            "no C compiler 'no-such-compiler' to count native calls with; set CC\n"
+        )
+
     def test_layers_are_named_as_in_the_table(self) -> None:
         assert [layer.name for layer in (Chain(56, 128, 3), Chain(28, 192, 3, 16))] == [
             "56x56x128-k3",
             "28x28x192-k3-n16",
         ]
+
+
+class FakeFramework:
+    """Chains that count as their native calls what a test says, a line for each call."""
+
+    def __init__(self, counts: list[calls.Counts]) -> None:
+        self.counts = iter(counts)
+        self.ready = calls.Counts(0, 0.0, 0, 0.0)
+
+    def run(self) -> None:
+        self.ready = next(self.counts)
+
+    def take(self) -> calls.Counts:
+        taken, self.ready = self.ready, calls.Counts(0, 0.0, 0, 0.0)
+        return taken
+
+
+class TestInterplayWorker:
+    @pytest.fixture
+    def ask(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[calls.Counts], str], dict[str, Any]]:
+        """Has a worker time chains of two layers, a call to warm up and then as many as there are counts."""
+
+        def answer(counts: list[calls.Counts], what: str) -> dict[str, Any]:
+            framework = FakeFramework([calls.Counts(2, 1000.0, 2, 1000.0), *counts])
+
+            def median_ms(run: Callable[[], Any], seconds: float) -> tuple[float, int]:
+                del seconds
+                for _ in range(1 + len(counts)):
+                    run()
+                return math.nan, len(counts)
+
+            monkeypatch.setattr(interplay_worker, "median_ms", median_ms)
+            monkeypatch.setattr(calls, "take", framework.take)
+            worker = object.__new__(interplay_worker.Worker)  # without a framework
+            worker.pieces = {"network": "pdpdp"}
+            worker.programs = {"network": {what: framework.run}}
+            return worker.answer({"do": "time", "what": what, "piece": "network", "seconds": 0.1})
+
+        return answer
+
+    def test_the_median_call_counts_and_those_to_warm_up_do_not(self, ask: Any) -> None:
+        counts = [calls.Counts(2, ms, 0, 0.0) for ms in (8.0, 2.0, 6.0)]
+        assert ask(counts, "inference") == {"ms": 3.0, "calls": 3}
+
+    def test_all_backward_calls_of_a_layer_count_for_it(self, ask: Any) -> None:
+        assert ask([calls.Counts(2, 6.0, 4, 10.0)], "training") == {"ms": 8.0, "calls": 1}
+
+    def test_a_forward_pass_that_was_left_out_does_not_make_the_others_faster(self, ask: Any) -> None:
+        assert ask([calls.Counts(1, 3.0, 2, 10.0)], "training") == {"ms": 8.0, "calls": 1}
+
+    @pytest.mark.parametrize(
+        ("what", "counts"),
+        [
+            ("inference", calls.Counts(0, 0.0, 0, 0.0)),
+            ("training", calls.Counts(0, 0.0, 2, 1.0)),
+            ("training", calls.Counts(2, 1.0, 0, 0.0)),
+        ],
+    )
+    def test_a_turn_that_counted_nothing_is_an_error(self, ask: Any, what: str, counts: calls.Counts) -> None:
+        with pytest.raises(RuntimeError, match=f"no native call was counted during {what}"):
+            ask([counts], what)
+
+
+COUNTED = """
+import json
+import threading
+
+import numpy as np
+
+import depthwise
+from benchmarks import calls
+
+x = np.arange(1 * 5 * 5 * 3, dtype=np.float32).reshape(1, 5, 5, 3)
+kernel = np.ones((3, 3, 3, 1), np.float32)
+counted = [calls.take()]
+y = depthwise.depthwise_conv2d(x, kernel)
+counted.append(calls.take())
+z, pullback = depthwise.depthwise_conv2d_vjp(x, kernel)
+counted.append(calls.take())
+pullback(np.ones_like(z))
+counted.append(calls.take())
+
+
+def work():
+    for _ in range(100):
+        depthwise.depthwise_conv2d(x, kernel)
+
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+counted.append(calls.take())
+counted.append(calls.take())
+print(json.dumps({"y": y.tolist(), "counted": counted}))
+"""
+
+
+class TestCalls:
+    @pytest.fixture
+    def environment(self) -> dict[str, str]:
+        try:
+            return calls.environment()
+        except RuntimeError as error:
+            if "failed:" in str(error):
+                raise
+            pytest.skip(str(error))
+
+    def test_native_calls_of_numpy_are_counted_and_compute_what_they_did(
+        self, environment: dict[str, str]
+    ) -> None:
+        found = subprocess.run(
+            [sys.executable, "-c", COUNTED],
+            env=os.environ | environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert found.returncode == 0, found.stderr
+        answer = json.loads(found.stdout)
+        counted = [calls.Counts(*counts) for counts in answer["counted"]]
+        assert [(counts.forward_calls, counts.backward_calls) for counts in counted] == [
+            (0, 0),
+            (1, 0),
+            (1, 0),
+            (0, 1),
+            (400, 0),
+            (0, 0),
+        ]
+        for counts in counted:
+            assert (counts.forward_ms > 0) == (counts.forward_calls > 0)
+            assert (counts.backward_ms > 0) == (counts.backward_calls > 0)
+        x = np.arange(1 * 5 * 5 * 3, dtype=np.float32).reshape(1, 5, 5, 3)
+        y = depthwise.depthwise_conv2d(x, np.ones((3, 3, 3, 1), np.float32))
+        np.testing.assert_array_equal(answer["y"], y)
+
+    def test_what_the_user_preloads_stays(
+        self, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        own = environment["LD_PRELOAD"].partition(":")[0]
+        monkeypatch.setenv("LD_PRELOAD", "/lib/other.so")
+        assert calls.environment() == {"LD_PRELOAD": f"{own}:/lib/other.so"}
+
+    def test_a_process_that_does_not_preload_it_says_so(self) -> None:
+        with pytest.raises(RuntimeError, match=r"calls\.c is not preloaded into this process"):
+            calls.take()
+
+    def test_elsewhere_than_on_linux_it_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", "darwin")
+        with pytest.raises(RuntimeError, match="works on Linux only, not on darwin"):
+            calls.environment()
+
+    def test_a_compiler_that_fails_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", "linux")
+        with pytest.raises(RuntimeError, match=r"^false .*calls\.c .* failed:"):
+            calls.environment("false")

@@ -11,6 +11,11 @@ from depthwise.tensorflow import depthwise_conv2d
 
 VERSION = tf.__version__
 
+# One operation at a time. Beside the layer TensorFlow would run what does not wait for it, such as the
+# gradients of other layers' kernels, on the same CPUs: the time between the start and the end of the layer's
+# call would be that of both. The operation that runs still has all the threads.
+tf.config.threading.set_inter_op_parallelism_threads(1)
+
 
 def chain(arrays: dict[str, Any], links: str) -> dict[str, Callable[[], Any]]:
     """As in `torch.py`."""
