@@ -57,11 +57,23 @@ void convolve_rows(const ClassPlans& plans, RowSource<T>& source, const PackedKe
   }
 }
 
-// Whether rows are staged even if they could be read in place: a block of channels side by side has
-// no cache lines that evict each other, and its copy streams.
-inline bool stage_pays(const depthwise_params& p) {
-  return p.kernel_height * p.kernel_width >=
-         tuning::staged_reuse * p.stride_height * p.stride_width;
+// Whether rows are staged even if they could be read in place: where the lines that a tile reads
+// fall into a few sets of the first-level cache and evict each other. Side by side they do not.
+template <class T>
+bool stage_pays(const depthwise_params& p, const depthwise_image_strides& source) {
+  const int64_t column = source.column * static_cast<int64_t>(sizeof(T));
+  const int64_t row = source.row * static_cast<int64_t>(sizeof(T));
+  const int64_t reuse = p.kernel_height * p.kernel_width / (p.stride_height * p.stride_width);
+  if (reuse < tuning::staged_reuse || column % tuning::evicting_bytes != 0) return false;
+  constexpr int line = 64, sets = 64;
+  int lines[sets] = {};
+  const int64_t columns = min_of(tile_columns + p.kernel_width - 1, p.in_width);
+  for (int64_t i = 0; i < min_of(p.kernel_height, p.in_height); ++i) {
+    for (int64_t j = 0; j < columns; ++j) {
+      if (++lines[(i * row + j * column) / line & (sets - 1)] > tuning::evicting_lines) return true;
+    }
+  }
+  return false;
 }
 
 // Whether results go past the caches: what is larger than a good part of the last one would be
@@ -77,14 +89,26 @@ bool fetching_pays(int64_t elements) {
   return elements * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes;
 }
 
-// Channels of a block, so that the rows a result needs stay in the first-level cache; staged rows
-// may fill the second.
+// Channels of a block whose rows are read in place: those that a result needs stay near, its
+// weights in the first-level cache.
 template <class A>
-int64_t channel_block(int64_t outputs, int64_t rows, int64_t width, bool direct) {
-  const int64_t per_channel = max_of(1, rows * width * static_cast<int64_t>(sizeof(A)));
-  const int64_t budget = direct ? tuning::hot_rows_bytes : tuning::staged_bytes;
-  const int64_t wanted = max_of(budget / per_channel / lanes<A>, direct ? 4 : 1) * lanes<A>;
-  return min_of(wanted, outputs);
+int64_t direct_block(const depthwise_params& p, int64_t outputs, int64_t rows, int64_t width) {
+  constexpr int64_t vector = lanes<A> * static_cast<int64_t>(sizeof(A));
+  const int64_t taps = p.kernel_height * p.kernel_width;
+  const int64_t wanted = min_of(tuning::direct_rows_bytes / (max_of(1, rows * width) * vector),
+                                tuning::direct_weights_bytes / (taps * vector));
+  return min_of(max_of(wanted, tuning::least_block_vectors) * lanes<A>, outputs);
+}
+
+// Channels of a block whose rows are staged: they may fill the second-level cache. Rather than into
+// blocks of rows, which stage the rows between them twice, `tasks` are cut into these.
+template <class A>
+int64_t staged_block(int64_t outputs, int64_t rows, int64_t width, int64_t tasks) {
+  constexpr int64_t vector = lanes<A> * static_cast<int64_t>(sizeof(A));
+  const int64_t fitting = max_of(tuning::staged_bytes / (max_of(1, rows * width) * vector), 1);
+  const int64_t share = ceil_div(outputs, max_of(1, tasks) * lanes<A>);
+  const int64_t wanted = min_of(fitting, max_of(share, tuning::least_staged_vectors));
+  return min_of(wanted * lanes<A>, outputs);
 }
 
 }  // namespace depthwise::DW_ISA

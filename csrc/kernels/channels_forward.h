@@ -30,11 +30,14 @@ bool channels_forward(const Call& call) {
   }
   const int64_t ring_rows = min_of(plans.row_reach(), max_of(1, p.in_height));
 
-  const bool direct = !stage_pays(p) && RowSource<T>::can_be_direct(p.channels, p.multiplier,
-                                                                    p.x.channel, DEPTHWISE_LINEAR);
+  const bool direct =
+      RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR) &&
+      !stage_pays<T>(p, p.x);
   const bool in_place = p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
-  const int64_t wanted =
-      channel_block<A>(outputs, min_of(ring_rows, p.kernel_height) + 1, p.in_width, direct);
+  const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
+  const int64_t tasks = ceil_div(tuning::tasks_per_thread * call.threads, max_of(1, p.batch));
+  const int64_t wanted = direct ? direct_block<A>(p, outputs, hot_rows, p.in_width)
+                                : staged_block<A>(outputs, hot_rows, p.in_width, tasks);
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   const int64_t block_rows = row_block(p.out_height, p.batch * channels.count, call.threads);
   const int64_t row_blocks = ceil_div(p.out_height, block_rows);
@@ -69,8 +72,8 @@ bool channels_forward(const Call& call) {
       source.use_direct();
     } else {
       source.use_ring(scratch, ring_rows);
-      if (fetches) source.height = p.in_height;
     }
+    if (fetches) source.height = p.in_height;
     RowTaps<A>* const row_taps = reinterpret_cast<RowTaps<A>*>(scratch + ring);
     const Finish<A> finish{bias.data != nullptr ? bias.data + co0 : nullptr, clamp, p.activation,
                            static_cast<A>(p.alpha), streams};

@@ -42,10 +42,12 @@ bool channels_input_gradient(const Call& call) {
   if (!kernel.pack(static_cast<const T*>(call.kernel), p) || !plans.make_gradient(p)) return false;
   const int64_t ring_rows = min_of(plans.row_reach(), max_of(1, p.out_height));
 
-  const bool direct =
-      !stage_pays(p) && RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
+  const bool direct = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation) &&
+                      !stage_pays<T>(p, p.dy);
   const bool in_place = p.multiplier == 1 && p.dx.channel == 1;
-  const int64_t wanted = channel_block<A>(outputs, ring_rows + 1, p.out_width, direct);
+  const int64_t tasks = ceil_div(tuning::tasks_per_thread * call.threads, max_of(1, p.batch));
+  const int64_t wanted = direct ? direct_block<A>(p, outputs, ring_rows + 1, p.out_width)
+                                : staged_block<A>(outputs, ring_rows + 1, p.out_width, tasks);
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   const int64_t block_rows = row_block(p.in_height, p.batch * channels.count, call.threads);
   const int64_t row_blocks = ceil_div(p.in_height, block_rows);
@@ -74,8 +76,8 @@ bool channels_input_gradient(const Call& call) {
       source.use_direct();
     } else {
       source.use_ring(scratch, ring_rows);
-      if (fetches) source.height = p.out_height;
     }
+    if (fetches) source.height = p.out_height;
     RowTaps<A>* const row_taps = reinterpret_cast<RowTaps<A>*>(scratch + ring);
     const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, c0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.in_height);

@@ -275,7 +275,7 @@ bool channels_kernel_gradient(const Call& call) {
 
   // Channels are divided first: that costs nothing, where each further part has sums of its own.
   const int64_t eighth = round_up(max_of(outputs / 8, 4 * lanes<A>), lanes<A>);
-  const int64_t wanted = min_of(eighth, channel_block<A>(outputs, reach + 1, p.in_width, false));
+  const int64_t wanted = min_of(eighth, staged_block<A>(outputs, reach + 1, p.in_width, 1));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   // Slots of whole vectors for every block: see write_gradient().
   const int64_t pitch = round_up(outputs, lanes<A>) + channels.count * lanes<A>;

@@ -22,14 +22,24 @@ constexpr int64_t close_calls = 3;
 // Tasks per thread that a call is cut into, so that a late thread does not hold up the others.
 constexpr int64_t tasks_per_thread = 4;
 
-// Bytes of source rows that one block of channels may keep hot while a row of results is made
-// (three quarters of a 32 KiB L1 cache).
-constexpr int64_t hot_rows_bytes = 24 * 1024;
+// A block of channels whose rows are read in place: bytes of the rows that one row of results
+// needs, and of the weights. On a Zen 5 core (48 KiB L1, 1 MiB L2) 3x3 on 56x56x128 took 84 us with
+// 24 KiB of rows, 70 with 80 and 72 with 160; 5x5 on 28x28x240 took 80 us with 24 KiB of weights,
+// 64 with 16, and 7x7 on 14x14x384 took 75 us with 24, 65 with 16, 57 with 8.
+constexpr int64_t direct_rows_bytes = 80 * 1024;
+constexpr int64_t direct_weights_bytes = 12 * 1024;
 
-// Rows of channels are staged where each element is used at least so often. For 3x3 at stride 1
-// that is 1.0 to 2.0 times as fast as reading in place (most where channels * width is a power of
-// two), at stride 2 (2.25 uses) 0.75 times.
+// Vectors of channels that a block has at least, read in place and staged: shorter runs of memory
+// do not stream.
+constexpr int64_t least_block_vectors = 4;
+constexpr int64_t least_staged_vectors = 6;
+
+// Rows that could be read in place are staged where each element is used at least so often, and a
+// tile has more lines than this in one of the 64 sets of a first-level cache of 8 to 12 ways. Zen
+// 5, 5x5 on 16x16x1024 (60 lines in one set): 188 us instead of 243; on 32x32x512 (30): 294 to 309;
+// 3x3 on 14x14x512 (15): 29 to 24.
 constexpr int64_t staged_reuse = 4;
+constexpr int64_t evicting_lines = 16;
 
 // Bytes of staged data per thread, within every L2 cache in use today. 96 and 256 KiB were alike,
 // 24 and 48 KiB up to 1.5 times slower.
@@ -53,7 +63,7 @@ constexpr int64_t source_plane_taps = 8;
 constexpr int64_t gradient_staged_taps = 144;
 
 // Columns so many bytes apart (or a multiple) fall into a few sets of the first-level cache, and
-// evict each other before they are used again.
+// may evict each other before they are used again.
 constexpr int64_t evicting_bytes = 1024;
 
 // Kernel gradients are summed in this many parts at most, whatever the number of threads: the
