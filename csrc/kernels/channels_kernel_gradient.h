@@ -22,6 +22,24 @@ constexpr int gradient_rows_for(int columns) {
   return fitting < 1 ? 1 : fitting < square ? fitting : square;
 }
 
+// Taps side by side: the outputs that each of them, all of them and some of them meet.
+struct TapColumns {
+  TapRange each[gradient_columns];
+  TapRange common, any;
+
+  TapColumns(const Axis& columns, int64_t first, int64_t count)
+      : common{0, columns.out}, any{columns.out, 0} {
+    for (int64_t q = 0; q < count; ++q) {
+      each[q] = outputs_of_tap(columns, first + q);
+      common.begin = max_of(common.begin, each[q].begin);
+      common.end = min_of(common.end, each[q].end);
+      any.begin = min_of(any.begin, each[q].begin);
+      any.end = max_of(any.end, each[q].end);
+    }
+    if (common.begin >= common.end) common = {any.end, any.end};
+  }
+};
+
 // Sums for a rectangle of taps, over the output rows of a block.
 template <class T>
 struct TapSums {
@@ -29,7 +47,8 @@ struct TapSums {
   RowSource<T>* x;
   RowSource<T>* dz;
   Axis columns;
-  int64_t tap;         // first tap of each row of taps
+  int64_t tap;  // first tap of each row of taps
+  const TapColumns* tap_columns;
   int64_t x_row;       // input row of the first row of taps, for output row `begin`
   int64_t x_row_step;  // and for each further output row
   int64_t x_tap_step;  // and for each further row of taps
@@ -47,16 +66,8 @@ template <int rows, int taps, int stride, class T>
   constexpr int together = 4;  // output columns
   const TapSums<T> s = given;
   const Axis a = s.columns;
-  TapRange ranges[taps];
-  TapRange common{0, a.out}, any{a.out, 0};  // outputs that all, and that some, of the taps meet
-  for (int q = 0; q < taps; ++q) {
-    ranges[q] = outputs_of_tap(a, s.tap + q);
-    common.begin = max_of(common.begin, ranges[q].begin);
-    common.end = min_of(common.end, ranges[q].end);
-    any.begin = min_of(any.begin, ranges[q].begin);
-    any.end = max_of(any.end, ranges[q].end);
-  }
-  if (common.begin >= common.end) common = {any.end, any.end};
+  const TapRange common = s.tap_columns->common, any = s.tap_columns->any;
+  const TapRange* const ranges = s.tap_columns->each;
   const int64_t x_pitch = s.x->pitch, z_pitch = s.dz->pitch;
   const int64_t tap_step = a.dilation * x_pitch, column_step = a.stride * x_pitch;
   const int64_t shift = (s.tap * a.dilation - a.pad) * x_pitch + s.channel;
@@ -162,9 +173,19 @@ TapSumsChoice<T> choose_tap_sums(const Axis& columns, int64_t taps) {
   return choose_tap_sums<0, T>(taps);
 }
 
-// Sums for all taps, over the output rows [begin, end) of one image.
+// Calls each(channel, slot) for every vector of a block. The last one overlaps the one before it;
+// its sums have a place of their own.
+template <class A>
+void over_slots(int64_t channels, auto&& each) {
+  for (int64_t slot = 0; slot < channels; slot += lanes<A>) {
+    each(channels >= lanes<A> ? min_of(slot, channels - lanes<A>) : 0, slot);
+  }
+}
+
+// Sums for all taps and channels, over the output rows [begin, end) of one image.
 template <class T>
-void add_all_taps(const depthwise_params& p, TapSums<T> s, int64_t begin, int64_t end) {
+void add_all_taps(const depthwise_params& p, TapSums<T> s, int64_t channels, int64_t begin,
+                  int64_t end) {
   using A = Compute<T>;
   const Axis rows = row_axis(p);
   A* const partial = s.partial;
@@ -173,11 +194,16 @@ void add_all_taps(const depthwise_params& p, TapSums<T> s, int64_t begin, int64_
     s.begin = first;
     s.end = last;
     s.x_row = first * rows.stride + i * rows.dilation - rows.pad;
-    s.partial = partial + i * s.row_pitch + s.tap * s.tap_pitch;
-    function(s);
+    over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
+      s.channel = channel;
+      s.partial = partial + i * s.row_pitch + s.tap * s.tap_pitch + slot;
+      function(s);
+    });
   };
   for (s.tap = 0; s.tap < p.kernel_width;) {
     const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
+    const TapColumns tap_columns(s.columns, s.tap, taps);
+    s.tap_columns = &tap_columns;
     const TapSumsChoice<T> choice = choose_tap_sums<T>(s.columns, taps);
     for (int64_t i = 0; i < p.kernel_height;) {
       const int64_t count = i + choice.rows <= p.kernel_height ? choice.rows : 1;
@@ -202,33 +228,34 @@ template <class T>
 void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int64_t channels,
               int64_t begin, int64_t end, bool kernel_wanted, Compute<T>* partial, int64_t pitch) {
   using A = Compute<T>;
-  const int64_t vectors = ceil_div(channels, lanes<A>);
   const int64_t taps = p.kernel_height * p.kernel_width;
-  for (int64_t v = 0; v < vectors; ++v) {
-    // The last vector overlaps the one before it; its sums have a place of their own.
-    const int64_t slot = v * lanes<A>;
-    const int64_t channel = channels >= lanes<A> ? min_of(slot, channels - lanes<A>) : 0;
-    if (kernel_wanted) {
-      TapSums<T> s{};
-      s.x = &x;
-      s.dz = &dz;
-      s.columns = column_axis(p);
-      s.x_row_step = p.stride_height;
-      s.x_tap_step = p.dilation_height;
-      s.channel = channel;
-      s.partial = partial + slot;
-      s.tap_pitch = pitch;
-      s.row_pitch = p.kernel_width * pitch;
-      add_all_taps(p, s, begin, end);
-    }
-    Vec<A> sum = zero<A>();
+  if (kernel_wanted) {
+    TapSums<T> s{};
+    s.x = &x;
+    s.dz = &dz;
+    s.columns = column_axis(p);
+    s.x_row_step = p.stride_height;
+    s.x_tap_step = p.dilation_height;
+    s.partial = partial;
+    s.tap_pitch = pitch;
+    s.row_pitch = p.kernel_width * pitch;
+    add_all_taps(p, s, channels, begin, end);
+  }
+  over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
+    constexpr int together = 4;  // sums that do not wait for each other
+    Vec<A> sums[together] = {};
     for (int64_t h = begin; h < end; ++h) {
       const A* g = dz(h) + channel;
-      for (int64_t w = 0; w < p.out_width; ++w, g += dz.pitch) sum += load(g);
+      int64_t w = 0;
+      for (; w + together <= p.out_width; w += together, g += together * dz.pitch) {
+#pragma GCC unroll 4
+        for (int u = 0; u < together; ++u) sums[u] += load(g + u * dz.pitch);
+      }
+      for (; w < p.out_width; ++w, g += dz.pitch) sums[0] += load(g);
     }
     A* const bias = partial + taps * pitch + slot;
-    store(bias, load(bias) + sum);
-  }
+    store(bias, load(bias) + ((sums[0] + sums[1]) + (sums[2] + sums[3])));
+  });
 }
 
 // Adds up the parts of one row of `outputs` channels, in order, and writes them with a stride.
