@@ -1,8 +1,8 @@
 // The C ABI of the op. Every binding calls these and nothing below them.
 //
 // All buffers have the dtype of `params->dtype`; bias and its gradient are contiguous vectors of
-// channels * multiplier elements. Calls are thread-safe, share one thread pool, and
-// give the same bits for every number of threads.
+// channels * multiplier elements. Calls are thread-safe, run on one thread pool or on the caller's
+// team, and give the same bits for every number of threads.
 #ifndef DEPTHWISE_OP_H_
 #define DEPTHWISE_OP_H_
 

@@ -13,8 +13,8 @@ constexpr int64_t serial_macs = 40'000;
 
 // Below this many it does so unless some calls have followed each other closely, so that threads
 // are awake or worth waking. Waking one takes 6 us of the caller's time, and 20 to 40 us until it
-// comes: then so much work is done. Between TensorFlow's operations the layer of 14x14x512 took as
-// long on one thread as on two, and its training step, 3 calls of 27 us, 110 us instead of 137.
+// comes: then so much work is done. 3x3 on 14x14x512, called from NumPy 200 us after the last call,
+// took 62 us waking a thread and 36 on one (medians of three runs on a busy Zen 5).
 constexpr int64_t brief_macs = 1'500'000;
 constexpr int64_t close_nanoseconds = 100'000;
 constexpr int64_t close_calls = 3;
@@ -23,9 +23,10 @@ constexpr int64_t close_calls = 3;
 constexpr int64_t tasks_per_thread = 4;
 
 // A block of channels whose rows are read in place: bytes of the rows that one row of results
-// needs, and of the weights. On a Zen 5 core (48 KiB L1, 1 MiB L2) 3x3 on 56x56x128 took 84 us with
-// 24 KiB of rows, 70 with 80 and 72 with 160; 5x5 on 28x28x240 took 80 us with 24 KiB of weights,
-// 64 with 16, and 7x7 on 14x14x384 took 75 us with 24, 65 with 16, 57 with 8.
+// needs, and of the weights. On a Zen 5 core (48 KiB L1, 1 MiB L2) 3x3 on 56x56x128 took 78 us with
+// 24 KiB of rows, 71 with 80 and 70 with 160 (staged: 88); 7x7 on 14x14x384 took 74 us with 24 KiB
+// of weights, 67 with 16, 60 with 12 and 8 (staged: 95). Where the image does not begin on a cache
+// line, as NumPy's need not, reading in place gains nothing on one core: 92 us, and staged 90.
 constexpr int64_t direct_rows_bytes = 80 * 1024;
 constexpr int64_t direct_weights_bytes = 12 * 1024;
 
@@ -36,8 +37,8 @@ constexpr int64_t least_staged_vectors = 6;
 
 // Rows that could be read in place are staged where each element is used at least so often, and a
 // tile has more lines than this in one of the 64 sets of a first-level cache of 8 to 12 ways. Zen
-// 5, 5x5 on 16x16x1024 (60 lines in one set): 188 us instead of 243; on 32x32x512 (30): 294 to 309;
-// 3x3 on 14x14x512 (15): 29 to 24.
+// 5, 5x5 on 16x16x1024 (60 lines in one set): 191 us staged, 261 in place; on 32x32x512 (30): 285
+// and 325; 3x3 on 14x14x512 (15): 25 and 23.
 constexpr int64_t staged_reuse = 4;
 constexpr int64_t evicting_lines = 16;
 
@@ -69,7 +70,8 @@ constexpr int64_t evicting_bytes = 1024;
 // Kernel gradients are summed in this many parts at most, whatever the number of threads: the
 // partition fixes the bits.
 constexpr int64_t gradient_parts = 32;
-// A part has so many rows of outputs at least: 3x3 on 14x14x512 took 45 us with 4, 40 with 8.
+// A part has so many rows of outputs at least: 3x3 on 14x14x512 took 42 us with 4, 40 with 8 (Zen
+// 5).
 constexpr int64_t gradient_part_rows = 8;
 constexpr int64_t gradient_parts_bytes = 16 * 1024 * 1024;  // memory for their partial sums
 

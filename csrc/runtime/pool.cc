@@ -42,8 +42,9 @@ constexpr size_t cache_line = 64;
 // How long a thread looks for work before it sleeps: about what a sleeper costs when it is needed
 // again, and what a network does between two layers. On a virtual machine with 2 cores of an AMD
 // EPYC 9004, waking the second thread took 6 us of the first one's time and 20 to 40 us to arrive.
-// Between TensorFlow's operations a 5x5 layer of 28x28x240 took 64 us with this value, 83 with 50;
-// with 300 and 1000 the operations lost what the layers won.
+// Between TensorFlow's operations five layers took 1.26 and 1.31 times as long as alone with
+// 50, 1.23 and 1.19 with this value, and 1.22 with 300 and with 1000 (benchmarks/interplay.py,
+// inference).
 constexpr std::chrono::microseconds spin_time{150};
 
 // The indices left to claim, and above them the number of threads that may claim.

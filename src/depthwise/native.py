@@ -28,6 +28,7 @@ __all__ = [
     "make_plan",
     "set_num_threads",
     "supported_isas",
+    "use_openmp",
     "version",
 ]
 

@@ -104,3 +104,24 @@ depthwise_conv2d(x, torch.ones(32, 1, 3, 3))
 assert len(threads()) == len(before) + 1, (before, threads())
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks")
+def test_a_forked_child_does_not_wait_for_its_parents_threads() -> None:
+    program = """
+import os, signal, torch
+from depthwise import set_num_threads
+from depthwise.torch import depthwise_conv2d
+
+torch.set_num_threads(2)
+set_num_threads(2)
+x, weight = torch.ones(1, 32, 64, 64), torch.ones(32, 1, 3, 3)
+y = depthwise_conv2d(x, weight)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # a child that hangs is a child that fails
+    os._exit(0 if depthwise_conv2d(x, weight).numpy().tobytes() == y.numpy().tobytes() else 1)
+assert os.waitpid(child, 0)[1] == 0
+depthwise_conv2d(x, weight)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=120)
