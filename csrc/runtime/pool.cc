@@ -43,8 +43,8 @@ constexpr size_t cache_line = 64;
 // again, and what a network does between two layers. On a virtual machine with 2 cores of an AMD
 // EPYC 9004, waking the second thread took 6 us of the first one's time and 20 to 40 us to arrive.
 // Between TensorFlow's operations five layers took 1.26 and 1.31 times as long as alone with
-// 50, 1.23 and 1.19 with this value, and 1.22 with 300 and with 1000 (benchmarks/interplay.py,
-// inference).
+// 50, 1.23 and 1.19 with this value, and 1.22 with 300 and with 1000 (inference, the
+// chains of benchmarks/interplay.py).
 constexpr std::chrono::microseconds spin_time{150};
 
 // The indices left to claim, and above them the number of threads that may claim.
