@@ -14,6 +14,9 @@ from depthwise import reference
 
 Array = NDArray[Any]
 
+LINE = 64
+"""Bytes of a cache line."""
+
 INPUTS = ("x", "kernel", "bias", "dy")
 OUTPUTS = ("y", "dx", "dkernel", "dbias")
 
@@ -85,7 +88,19 @@ def load(case: Case, folder: Path) -> dict[str, Array]:
     if case.dtype == "bfloat16":
         import ml_dtypes  # noqa: F401 -- gives NumPy the dtype's name
 
-    return {name: np.load(folder / f"{name}.npy").astype(case.dtype, copy=False) for name in INPUTS}
+    return {name: aligned(np.load(folder / f"{name}.npy").astype(case.dtype, copy=False)) for name in INPUTS}
+
+
+def aligned(array: Array) -> Array:
+    """A C-ordered copy that begins on a cache line.
+
+    That is where frameworks and this package allocate their arrays, and NumPy only by chance; whoever reads the
+    caller's array is not to depend on that.
+    """
+    memory = np.empty(array.nbytes + LINE, np.uint8)
+    copy: Array = np.ndarray(array.shape, array.dtype, memory, -memory.ctypes.data % LINE)
+    copy[...] = array
+    return copy
 
 
 def check(case: Case, folder: Path, results: tuple[Array, ...]) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cases import Case
+from benchmarks.data import aligned
 
 Array = NDArray[Any]
 
@@ -57,7 +58,7 @@ def from_torch_weight(weight: Array, multiplier: int) -> Array:
 
 def nchw(image: Array) -> Array:
     """An NHWC image as a contiguous NCHW one."""
-    return np.ascontiguousarray(image.transpose(0, 3, 1, 2))
+    return aligned(image.transpose(0, 3, 1, 2))
 
 
 def nhwc(image: Array) -> Array:
