@@ -157,6 +157,8 @@ depthwise_status run(Direction direction, Call call) {
   if (may_share) succession.begin();
   call.threads =
       may_share && (!is_brief || threads_are_awake() || succession.is_close()) ? num_threads() : 1;
+  const int64_t share = is_brief ? tuning::brief_tasks_per_thread : tuning::tasks_per_thread;
+  call.tasks = call.threads > 1 ? static_cast<int>(share * call.threads) : 1;
 
   const StandardFloatingPoint mode;
   KernelSet set{};

@@ -87,11 +87,11 @@ struct Blocks {
   int64_t end(int64_t i) const { return i + 1 == count ? total : (i + 1) * size; }
 };
 
-// Rows of a task, so that there are enough tasks for every thread.
-inline int64_t row_block(int64_t rows, int64_t other_tasks, int threads) {
-  if (threads <= 1) return rows;
-  const int64_t wanted = ceil_div(tuning::tasks_per_thread * threads, max_of(1, other_tasks));
-  return max_of(1, rows / max_of(1, min_of(wanted, rows)));
+// Rows of a task, an even number where there are enough: tiles hold two.
+inline int64_t row_block(int64_t rows, int64_t other_tasks, int64_t tasks) {
+  const int64_t wanted = ceil_div(tasks, max_of(1, other_tasks));
+  const int64_t share = rows / max_of(1, min_of(wanted, rows));
+  return tasks <= 1 ? rows : max_of(1, share > 2 ? share - share % 2 : share);
 }
 
 }  // namespace depthwise::DW_ISA

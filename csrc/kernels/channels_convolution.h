@@ -13,47 +13,114 @@
 
 namespace depthwise::DW_ISA {
 
-// Makes the target rows [begin, end) of one image and block of channels. `taps` has room for the
-// taps of a row class.
+// The zeros of clipped tiles, and how many elements these go over. There are none where taps may
+// not be multiplied with zeros, or where finding the elements would take memory and time.
+template <class A>
+struct ClippedTiles {
+  const A* zeros = nullptr;
+  int64_t elements = 0;
+  CallMemory memory;
+
+  bool make(const ClassPlans& plans, const PackedKernel<A>& kernel, const depthwise_params& p,
+            int64_t source_rows) {
+    bool wanted = false;
+    for (int64_t i = 0; i < plans.column_classes; ++i) {
+      const AxisPlan& plan = plans.columns[i];
+      wanted = wanted || plan.is_clipped();
+      const int64_t spread = (tile_columns - 1) * (plan.result_step / max_of(1, plan.tap_step));
+      elements = max_of(elements, min_of(p.kernel_height + 1, source_rows) * (spread + plan.taps));
+    }
+    if (!wanted || elements > tuning::most_clipped_elements || !kernel.is_finite(p)) {
+      elements = 0;
+      return true;
+    }
+    const int64_t count = round_up(p.channels * p.multiplier, lanes<A>) + lanes<A>;
+    if (!memory.allocate(count * static_cast<int64_t>(sizeof(A)))) return false;
+    A* const to = memory.as<A>();
+    for (int64_t c = 0; c < count; c += lanes<A>) store(to + c, zero<A>());
+    zeros = to;
+    return true;
+  }
+  // Bytes of scratch for where a tile's elements lie.
+  int64_t bytes() const { return round_up(elements * static_cast<int64_t>(sizeof(A*)), 64); }
+  Clipping<A> with(void* scratch) const { return {zeros, static_cast<const A**>(scratch)}; }
+};
+
+// Whether two neighbouring rows of results go through the same tiles: each row of the source then
+// serves both.
+template <class S>
+bool rows_pair(const ClassPlans& plans, bool can_clip) {
+  if (tile_rows != 2 || plans.row_classes != 1) return false;
+  if (plans.rows[0].result_step != 1 || plans.rows[0].tap_step != 1) return false;
+  for (int64_t i = 0; i < plans.column_classes; ++i) {
+    if (choose_dense_tiles<S>(plans.columns[i], 2, can_clip) == nullptr) return false;
+  }
+  return true;
+}
+
+// Makes the target rows [begin, end) of one image and block of channels, two at a time if `pairs`.
+// `taps` has room for the taps of a row class and one more.
 template <class T, class S>
 void convolve_rows(const ClassPlans& plans, RowSource<T>& source, const PackedKernel<Compute<T>>& w,
-                   int64_t first_output, int64_t begin, int64_t end, const TargetView<S>& target,
-                   const TargetView<S>& preactivation, const Finish<Compute<T>>& finish,
-                   RowTaps<Compute<T>>* taps, auto&& after_row) {
+                   int64_t first_output, int64_t begin, int64_t end, bool pairs,
+                   const TargetView<S>& target, const TargetView<S>& preactivation,
+                   const Finish<Compute<T>>& finish, RowTaps<Compute<T>>* taps,
+                   const Clipping<Compute<T>>& clipping, auto&& after_row) {
   Tile<S> tile{};
   tile.rows = taps;
   tile.channels = source.channels * source.multiplier;
   tile.out_step = target.column;
+  tile.out_row = target.row;
   tile.preactivation_step = preactivation.column;
+  tile.preactivation_row = preactivation.row;
   tile.finish = &finish;
-  for (int64_t h = begin; h < end; ++h) {
+  for (int64_t h = begin; h < end;) {
     const AxisPlan& rows = plans.rows[h % plans.row_classes];
     const int64_t t = (h - rows.target_first) / rows.target_step;
+    const int64_t position = rows.position_of(t);
     const TapRange range = rows.valid_taps(t);
-    for (int64_t q = range.begin; q < range.end; ++q) {
-      const int64_t kernel_row = rows.kernel_first + q * rows.kernel_step;
-      taps[q - range.begin] = {source(rows.position_of(t) + q * rows.tap_step),
-                               w.data + kernel_row * w.row + first_output};
+    TapRange second{range.end, range.end};  // of the row after it, as taps of this one
+    if (pairs && h + 1 < end) {
+      const TapRange next = rows.valid_taps(t + 1);
+      if (range.begin < range.end && next.begin < next.end) {
+        second = {next.begin + 1, next.end + 1};
+      }
     }
-    tile.row_count = range.end - range.begin;
+    const int count = second.begin < second.end ? 2 : 1;
+    const auto kernel_row = [&](int64_t q) {
+      return w.data + (rows.kernel_first + q * rows.kernel_step) * w.row + first_output;
+    };
+    const int64_t last = count == 2 ? second.end : range.end;
+    for (int64_t q = range.begin; q < last; ++q) {
+      RowTaps<Compute<T>>& row = taps[q - range.begin];
+      row.x = source(position + q * rows.tap_step);
+      // A row that does not meet the element has some weights, which nobody reads.
+      row.w[0] = kernel_row(min_of(q, rows.taps - 1));
+      if constexpr (tile_rows == 2) row.w[1] = kernel_row(max_of(q - 1, 0));
+    }
+    tile.single_rows = (count == 2 ? second.begin : range.end) - range.begin;
+    tile.shared_rows = count == 2 ? range.end - second.begin : 0;
+    tile.second_rows = count == 2 ? second.end - range.end : 0;
     tile.out = target.data + h * target.row;
     tile.preactivation =
         preactivation.data != nullptr ? preactivation.data + h * preactivation.row : nullptr;
     // While this row is computed, the rows that the next one needs besides are on their way.
-    const int64_t next = rows.position_of(t) + (rows.taps - 1) * rows.tap_step + 1;
-    const auto fetch = [&](int64_t first, int64_t last) DW_INLINE_LAMBDA {
-      for (int64_t row = next; row < next + rows.result_step; ++row) source.fetch(row, first, last);
+    const int64_t next = position + (rows.taps - 1) * rows.tap_step + count;
+    const auto fetch = [&](int64_t first, int64_t last_column) DW_INLINE_LAMBDA {
+      for (int64_t row = next; row < next + count * rows.result_step; ++row) {
+        source.fetch(row, first, last_column);
+      }
     };
     const auto nothing = [](int64_t, int64_t) {};
     for (int64_t i = 0; i < plans.column_classes; ++i) {
-      const AxisPlan& columns = plans.columns[i];
       if (i == 0 && source.height > 0 && next >= 0) {
-        run_row(columns, choose_tile<S>(columns), source.pitch, w.column, tile, fetch);
+        run_row(plans.columns[i], count, source.pitch, w.column, clipping, tile, fetch);
       } else {
-        run_row(columns, choose_tile<S>(columns), source.pitch, w.column, tile, nothing);
+        run_row(plans.columns[i], count, source.pitch, w.column, clipping, tile, nothing);
       }
     }
-    after_row(h);
+    for (int i = 0; i < count; ++i) after_row(h + i);
+    h += count;
   }
 }
 
@@ -90,13 +157,18 @@ bool fetching_pays(int64_t elements) {
 }
 
 // Channels of a block whose rows are read in place: those that a result needs stay near, its
-// weights in the first-level cache.
+// weights in the first-level cache. `tasks` are cut into these as far as rows do not do.
 template <class A>
-int64_t direct_block(const depthwise_params& p, int64_t outputs, int64_t rows, int64_t width) {
+int64_t direct_block(const depthwise_params& p, int64_t outputs, int64_t rows, int64_t width,
+                     int64_t target_rows, int64_t tasks) {
   constexpr int64_t vector = lanes<A> * static_cast<int64_t>(sizeof(A));
   const int64_t taps = p.kernel_height * p.kernel_width;
-  const int64_t wanted = min_of(tuning::direct_rows_bytes / (max_of(1, rows * width) * vector),
-                                tuning::direct_weights_bytes / (taps * vector));
+  const int64_t row_tasks = max_of(1, min_of(tasks, target_rows / tuning::least_task_rows));
+  const int64_t share = ceil_div(outputs, ceil_div(tasks, row_tasks) * lanes<A>);
+  const int64_t wanted =
+      min_of(min_of(tuning::direct_rows_bytes / (max_of(1, rows * width) * vector),
+                    tuning::direct_weights_bytes / (taps * vector)),
+             share);
   return min_of(max_of(wanted, tuning::least_block_vectors) * lanes<A>, outputs);
 }
 

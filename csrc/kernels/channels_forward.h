@@ -24,22 +24,26 @@ bool channels_forward(const Call& call) {
   PackedKernel<A> kernel;
   PackedBias<A> bias;
   ClassPlans plans;
+  ClippedTiles<A> clipped;
   if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
-      !bias.pack(static_cast<const T*>(call.bias), outputs) || !plans.make_forward(p)) {
+      !bias.pack(static_cast<const T*>(call.bias), outputs) || !plans.make_forward(p) ||
+      !clipped.make(plans, kernel, p, p.in_height)) {
     return false;
   }
-  const int64_t ring_rows = min_of(plans.row_reach(), max_of(1, p.in_height));
+  const int64_t ring_rows = min_of(plans.row_reach() + 1, max_of(1, p.in_height));
 
   const bool direct =
       RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR) &&
       !stage_pays<T>(p, p.x);
   const bool in_place = p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
-  const int64_t tasks = ceil_div(tuning::tasks_per_thread * call.threads, max_of(1, p.batch));
-  const int64_t wanted = direct ? direct_block<A>(p, outputs, hot_rows, p.in_width)
-                                : staged_block<A>(outputs, hot_rows, p.in_width, tasks);
+  const bool pairs = in_place && rows_pair<T>(plans, clipped.zeros != nullptr);
+  const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
+  const int64_t wanted =
+      direct ? direct_block<A>(p, outputs, hot_rows, p.in_width, p.out_height, tasks)
+             : staged_block<A>(outputs, hot_rows, p.in_width, tasks);
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
-  const int64_t block_rows = row_block(p.out_height, p.batch * channels.count, call.threads);
+  const int64_t block_rows = row_block(p.out_height, p.batch * channels.count, call.tasks);
   const int64_t row_blocks = ceil_div(p.out_height, block_rows);
   const ClampRange<A> clamp = clamp_range<A>(p.activation);
   const bool fetches = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
@@ -55,11 +59,12 @@ bool channels_forward(const Call& call) {
     const int64_t pitch = RowSource<T>::staged_pitch(block_outputs);
     const int64_t ring =
         direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.in_width, block_outputs);
-    const int64_t taps = round_up(p.kernel_height * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
+    const int64_t taps =
+        round_up((p.kernel_height + 1) * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
     const int64_t row_bytes =
         in_place ? 0 : round_up(p.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
-    char* scratch =
-        static_cast<char*>(thread_scratch(static_cast<size_t>(ring + taps + 2 * row_bytes)));
+    char* scratch = static_cast<char*>(
+        thread_scratch(static_cast<size_t>(ring + taps + clipped.bytes() + 2 * row_bytes)));
     if (scratch == nullptr) return false;
 
     RowSource<T> source{};
@@ -75,20 +80,23 @@ bool channels_forward(const Call& call) {
     }
     if (fetches) source.height = p.in_height;
     RowTaps<A>* const row_taps = reinterpret_cast<RowTaps<A>*>(scratch + ring);
+    const Clipping<A> clipping = clipped.with(scratch + ring + taps);
+    char* const rows_made = scratch + ring + taps + clipped.bytes();
     const Finish<A> finish{bias.data != nullptr ? bias.data + co0 : nullptr, clamp, p.activation,
                            static_cast<A>(p.alpha), streams};
     const TargetView<T> y = target_at<T>(call.y, p.y, image, co0);
     const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.out_height);
     if (in_place) {
-      convolve_rows(plans, source, kernel, co0, begin, end, y, z, finish, row_taps, [](int64_t) {});
+      convolve_rows(plans, source, kernel, co0, begin, end, pairs, y, z, finish, row_taps, clipping,
+                    [](int64_t) {});
     } else {
-      A* const y_row = reinterpret_cast<A*>(scratch + ring + taps);
-      A* const z_row = reinterpret_cast<A*>(scratch + ring + taps + row_bytes);
+      A* const y_row = reinterpret_cast<A*>(rows_made);
+      A* const z_row = reinterpret_cast<A*>(rows_made + row_bytes);
       const TargetView<A> y_scratch{y_row, 0, pitch, 1};
       const TargetView<A> z_scratch{z.data != nullptr ? z_row : nullptr, 0, pitch, 1};
-      convolve_rows(plans, source, kernel, co0, begin, end, y_scratch, z_scratch, finish, row_taps,
-                    [&](int64_t h) {
+      convolve_rows(plans, source, kernel, co0, begin, end, false, y_scratch, z_scratch, finish,
+                    row_taps, clipping, [&](int64_t h) {
                       move_row(y, h, p.out_width, y_row, pitch, block_outputs);
                       if (z.data != nullptr) {
                         move_row(z, h, p.out_width, z_row, pitch, block_outputs);

@@ -39,17 +39,23 @@ bool channels_input_gradient(const Call& call) {
   const int64_t outputs = p.channels * p.multiplier;
   PackedKernel<A> kernel;
   ClassPlans plans;
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p) || !plans.make_gradient(p)) return false;
-  const int64_t ring_rows = min_of(plans.row_reach(), max_of(1, p.out_height));
+  ClippedTiles<A> clipped;
+  if (!kernel.pack(static_cast<const T*>(call.kernel), p) || !plans.make_gradient(p) ||
+      !clipped.make(plans, kernel, p, p.out_height)) {
+    return false;
+  }
+  const int64_t ring_rows = min_of(plans.row_reach() + 1, max_of(1, p.out_height));
 
   const bool direct = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation) &&
                       !stage_pays<T>(p, p.dy);
   const bool in_place = p.multiplier == 1 && p.dx.channel == 1;
-  const int64_t tasks = ceil_div(tuning::tasks_per_thread * call.threads, max_of(1, p.batch));
-  const int64_t wanted = direct ? direct_block<A>(p, outputs, ring_rows + 1, p.out_width)
-                                : staged_block<A>(outputs, ring_rows + 1, p.out_width, tasks);
+  const bool pairs = in_place && rows_pair<T>(plans, clipped.zeros != nullptr);
+  const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
+  const int64_t wanted =
+      direct ? direct_block<A>(p, outputs, ring_rows + 1, p.out_width, p.in_height, tasks)
+             : staged_block<A>(outputs, ring_rows + 1, p.out_width, tasks);
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
-  const int64_t block_rows = row_block(p.in_height, p.batch * channels.count, call.threads);
+  const int64_t block_rows = row_block(p.in_height, p.batch * channels.count, call.tasks);
   const int64_t row_blocks = ceil_div(p.in_height, block_rows);
   const bool fetches = fetching_pays<T>(p.batch * p.out_height * p.out_width * outputs);
   const bool streams =
@@ -65,10 +71,11 @@ bool channels_input_gradient(const Call& call) {
     const int64_t pitch = RowSource<T>::staged_pitch(block_outputs);
     const int64_t ring =
         direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.out_width, block_outputs);
-    const int64_t taps = round_up(p.kernel_height * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
+    const int64_t taps =
+        round_up((p.kernel_height + 1) * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
     const int64_t row_bytes = in_place ? 0 : p.in_width * pitch * static_cast<int64_t>(sizeof(A));
-    char* scratch =
-        static_cast<char*>(thread_scratch(static_cast<size_t>(ring + taps + row_bytes)));
+    char* scratch = static_cast<char*>(
+        thread_scratch(static_cast<size_t>(ring + taps + clipped.bytes() + row_bytes)));
     if (scratch == nullptr) return false;
 
     RowSource<T> source = gradient_source<T>(call, image, co0, block_outputs);
@@ -79,15 +86,17 @@ bool channels_input_gradient(const Call& call) {
     }
     if (fetches) source.height = p.out_height;
     RowTaps<A>* const row_taps = reinterpret_cast<RowTaps<A>*>(scratch + ring);
+    const Clipping<A> clipping = clipped.with(scratch + ring + taps);
+    char* const rows_made = scratch + ring + taps + clipped.bytes();
     const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, c0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.in_height);
     if (in_place) {
-      convolve_rows(plans, source, kernel, co0, begin, end, dx, TargetView<T>{}, finish, row_taps,
-                    [](int64_t) {});
+      convolve_rows(plans, source, kernel, co0, begin, end, pairs, dx, TargetView<T>{}, finish,
+                    row_taps, clipping, [](int64_t) {});
     } else {
-      A* const row = reinterpret_cast<A*>(scratch + ring + taps);
-      convolve_rows(plans, source, kernel, co0, begin, end, TargetView<A>{row, 0, pitch, 1},
-                    TargetView<A>{}, finish, row_taps, [&](int64_t h) {
+      A* const row = reinterpret_cast<A*>(rows_made);
+      convolve_rows(plans, source, kernel, co0, begin, end, false, TargetView<A>{row, 0, pitch, 1},
+                    TargetView<A>{}, finish, row_taps, clipping, [&](int64_t h) {
                       for (int64_t w = 0; w < p.in_width; ++w) {
                         sum_groups(row + w * pitch, count, p.multiplier);
                       }

@@ -12,11 +12,6 @@ namespace depthwise::DW_ISA {
 // gradients of a few columns and one element of the input have to fit the registers.
 constexpr int gradient_columns = 8;
 
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int vector_registers = 32;
-#else
-constexpr int vector_registers = 16;
-#endif
 constexpr int gradient_rows_for(int columns) {
   const int fitting = (vector_registers - 6) / columns, square = columns == 1 ? 3 : columns;
   return fitting < 1 ? 1 : fitting < square ? fitting : square;

@@ -1,18 +1,22 @@
 // Register tiles of the channels family: vectors run along channels, a tile holds a few columns of
-// one row of results. The forward pass and the gradient of the input are the same sums.
+// one or two rows of results. The forward pass and the gradient of the input are the same sums.
 #ifndef DEPTHWISE_KERNELS_CHANNELS_TILE_H_
 #define DEPTHWISE_KERNELS_CHANNELS_TILE_H_
 
 #include "rows.h"
-#include "tuning.h"
 
 namespace depthwise::DW_ISA {
 
-// One row of taps: a row of the source at column 0, and a row of the packed kernel at its column 0.
+// Rows of results that one tile may hold: where there are registers for two, a row of the source
+// feeds both.
+constexpr int tile_rows = vector_registers == 32 ? 2 : 1;
+
+// A row of the source at column 0, and for each of the tile's rows of results the row of the packed
+// kernel, at its column 0, that is multiplied with it.
 template <class A>
 struct RowTaps {
   const A* x;
-  const A* w;
+  const A* w[tile_rows];
 };
 
 // What is done to a sum before it is stored.
@@ -25,34 +29,42 @@ struct Finish {
   bool stream;  // past the caches, where lines are written whole
 };
 
-// A tile's sums over `row_count` rows of `tap_count` taps, for all channels of a block.
+// A tile's sums over rows of `tap_count` taps each, for all channels of a block. The first
+// `single_rows` rows of taps are those of the first row of results, the next `shared_rows` of
+// both, the last `second_rows` of the second.
 template <class S>
 struct Tile {
   using A = Compute<S>;
   const RowTaps<A>* rows;
-  int64_t row_count, tap_count;
+  int64_t single_rows, shared_rows, second_rows;
+  int64_t tap_count;
   int64_t x_first, x_step, x_tap;  // offsets: tile's first column and tap, next column, next tap
   int64_t w_first, w_tap;
   int64_t channels;
   S* out;  // the tile's first column
-  int64_t out_step;
+  int64_t out_step, out_row;
   S* preactivation;  // null unless asked for
-  int64_t preactivation_step;
+  int64_t preactivation_step, preactivation_row;
   const Finish<A>* finish;
-  int64_t position, extent;  // only for source_tile
+  // For a clipped tile: where the element of each column of each row of the source lies, one row
+  // after the other, `row_elements` of them each.
+  const A* const* elements;
+  int64_t row_elements;
 };
 
 // The paths off the straight one: fewer channels than a vector, an activation that is no clamp, a
 // pre-activation to keep.
 template <class S>
-[[gnu::noinline]] void finish_slowly(const Tile<S>& tile, int64_t column, int64_t channel,
-                                     Vec<Compute<S>> z) {
+[[gnu::noinline]] void finish_slowly(const Tile<S>& tile, int64_t row, int64_t column,
+                                     int64_t channel, Vec<Compute<S>> z) {
   const Finish<Compute<S>>& f = *tile.finish;
   const int64_t left = min_of(lanes<Compute<S>>, tile.channels - channel);
   if (tile.preactivation != nullptr) {
-    store_part(tile.preactivation + column * tile.preactivation_step + channel, z, left);
+    store_part(tile.preactivation + row * tile.preactivation_row +
+                   column * tile.preactivation_step + channel,
+               z, left);
   }
-  store_part(tile.out + column * tile.out_step + channel,
+  store_part(tile.out + row * tile.out_row + column * tile.out_step + channel,
              activate<Compute<S>>(f.activation, f.alpha, z), left);
 }
 
@@ -62,7 +74,7 @@ struct Sink {
   using A = Compute<S>;
   const Tile<S>* tile;
   S* out;
-  int64_t out_step;
+  int64_t out_step, out_row;
   const A* bias;
   Vec<A> low, high;
   bool straight, streams;
@@ -71,6 +83,7 @@ struct Sink {
       : tile(&t),
         out(t.out),
         out_step(t.out_step),
+        out_row(t.out_row),
         bias(t.finish->bias),
         low(broadcast(t.finish->clamp.low)),
         high(broadcast(t.finish->clamp.high)),
@@ -78,20 +91,35 @@ struct Sink {
         streams(straight && t.finish->stream && writes_whole_lines(t)) {}
 
   static bool writes_whole_lines(const Tile<S>& t) {
-    const int64_t step = t.out_step * static_cast<int64_t>(sizeof(S));
-    return t.channels % lanes<A> == 0 && (reinterpret_cast<uintptr_t>(t.out) | step) % 64 == 0;
+    const int64_t steps = t.out_step | t.out_row;
+    return t.channels % lanes<A> == 0 &&
+           (reinterpret_cast<uintptr_t>(t.out) | steps * static_cast<int64_t>(sizeof(S))) % 64 == 0;
   }
 
+  // What sums begin with.
+  template <int rows, int columns, int vectors>
+  DW_INLINE void start(int64_t channel, Vec<A> (&sums)[rows][columns][vectors]) const {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) {
+      const Vec<A> b = bias != nullptr ? load(bias + channel + v * lanes<A>) : zero<A>();
+#pragma GCC unroll 2
+      for (int o = 0; o < rows; ++o) {
+#pragma GCC unroll 16
+        for (int t = 0; t < columns; ++t) sums[o][t][v] = b;
+      }
+    }
+  }
+
+  // `sums` of one row of results, `row` of the tile's.
   template <int columns, int vectors>
-  DW_INLINE void put(int64_t channel, const Vec<A> (&sums)[columns][vectors]) const {
+  DW_INLINE void put(int64_t row, int64_t channel, const Vec<A> (&sums)[columns][vectors]) const {
     const auto each = [&](auto&& one) DW_INLINE_LAMBDA {
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) {
         const int64_t c = channel + v * lanes<A>;
-        const Vec<A> b = bias != nullptr ? load(bias + c) : zero<A>();
-        S* to = out + c;
+        S* to = out + row * out_row + c;
 #pragma GCC unroll 16
-        for (int t = 0; t < columns; ++t, to += out_step) one(to, t, c, sums[t][v] + b);
+        for (int t = 0; t < columns; ++t, to += out_step) one(to, t, c, sums[t][v]);
       }
     };
     if constexpr (can_stream<S>) {
@@ -104,97 +132,150 @@ struct Sink {
     if (straight) {
       each([&](S* to, int, int64_t, Vec<A> z) DW_INLINE_LAMBDA { store(to, clamp(z, low, high)); });
     } else {
-      each([&](S*, int t, int64_t c, Vec<A> z) DW_INLINE_LAMBDA { finish_slowly(*tile, t, c, z); });
+      each([&](S*, int t, int64_t c, Vec<A> z)
+               DW_INLINE_LAMBDA { finish_slowly(*tile, row, t, c, z); });
     }
   }
 };
 
-// Any taps: each element of the source is loaded once per tap.
+// Any taps, one row of results: each element of the source is loaded once per tap.
 template <int columns, int vectors, class S>
 DW_INLINE void any_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t channel) {
   using A = Compute<S>;
-  Vec<A> sums[columns][vectors] = {};
-  for (int64_t r = 0; r < tile.row_count; ++r) {
+  Vec<A> sums[1][columns][vectors];
+  sink.start(channel, sums);
+  for (int64_t r = 0; r < tile.single_rows; ++r) {
     const A* x = tile.rows[r].x + tile.x_first + channel;
-    const A* w = tile.rows[r].w + tile.w_first + channel;
+    const A* w = tile.rows[r].w[0] + tile.w_first + channel;
     for (int64_t q = 0; q < tile.tap_count; ++q, x += tile.x_tap, w += tile.w_tap) {
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) {
         const Vec<A> weight = load(w + v * lanes<A>);
 #pragma GCC unroll 16
         for (int t = 0; t < columns; ++t) {
-          sums[t][v] = fma(load(x + t * tile.x_step + v * lanes<A>), weight, sums[t][v]);
+          sums[0][t][v] = fma(load(x + t * tile.x_step + v * lanes<A>), weight, sums[0][t][v]);
         }
       }
     }
   }
-  sink.template put<columns, vectors>(channel, sums);
+  sink.template put<columns, vectors>(0, channel, sums[0]);
 }
 
-// `taps` adjacent taps and columns `stride` taps apart: each element of the source is loaded once
-// per row of taps and feeds every sum that it belongs to.
-template <int columns, int taps, int stride, class S>
-DW_INLINE void dense_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t channel) {
-  using A = Compute<S>;
-  Vec<A> sums[columns][1] = {};
-  for (int64_t r = 0; r < tile.row_count; ++r) {
-    const A* x = tile.rows[r].x + tile.x_first + channel;
-    const A* w = tile.rows[r].w + tile.w_first + channel;
-    Vec<A> weights[taps];
+// Most taps of a row whose weights a dense tile keeps in registers.
+constexpr int most_piece_taps = 5;
+
+// A row of taps cut into pieces of nearly equal length, for dense tiles.
+struct Pieces {
+  int64_t count, taps, longer;  // the first `longer` ones have a tap more
+
+  explicit Pieces(int64_t all)
+      : count(ceil_div(all, most_piece_taps)),
+        taps(all / max_of(1, count)),
+        longer(all % max_of(1, count)) {}
+};
+
+// How many steps apart a dense tile's sum gets one tap and the next: so many that a multiply-add
+// finds the result of the one before it ready (4 cycles, of two each), if there are registers for
+// the elements that wait meanwhile.
+constexpr int tap_steps(int rows, int columns, int taps) {
+  int steps = 8 / (taps * rows);
+  if (steps * taps * rows < 8) ++steps;
+  const int spare = vector_registers - rows * columns - rows * taps - 1;
+  while (steps > 1 && (steps - 1) * (taps - 1) + 1 > spare) --steps;
+  return steps;
+}
+
+// Adds `taps` adjacent taps to the rows of results [first, last) of a dense tile: each element of
+// the source is loaded once, by load_element(i), and feeds every sum that it belongs to.
+template <int first, int last, int taps, int stride, class A, int rows, int columns>
+DW_INLINE void add_piece(Vec<A> (&sums)[rows][columns][1], auto&& load_element,
+                         const A* const (&w)[rows], int64_t w_tap) {
+  constexpr int steps = tap_steps(last - first, columns, taps);
+  Vec<A> weights[rows][taps];
+#pragma GCC unroll 2
+  for (int o = first; o < last; ++o) {
 #pragma GCC unroll 16
-    for (int q = 0; q < taps; ++q) weights[q] = load(w + q * tile.w_tap);
-#pragma GCC unroll 32
-    for (int i = 0; i < (columns - 1) * stride + taps; ++i) {
-      const Vec<A> value = in_register(load(x + i * tile.x_tap));
+    for (int q = 0; q < taps; ++q) weights[o][q] = load(w[o] + q * w_tap);
+  }
+  Vec<A> elements[(columns - 1) * stride + taps];
+#pragma GCC unroll 64
+  for (int s = 0; s < columns + steps * (taps - 1); ++s) {
 #pragma GCC unroll 16
-      for (int t = 0; t < columns; ++t) {
-        const int q = i - t * stride;
-        if (q >= 0 && q < taps) sums[t][0] = fma(value, weights[q], sums[t][0]);
+    for (int q = 0; q < taps; ++q) {
+      const int t = s - steps * q;
+      if (t < 0 || t >= columns) continue;
+      const int i = t * stride + q;
+      // The first tap that the element is multiplied with.
+      const int beyond = i - (columns - 1) * stride;
+      if (q == (beyond > 0 ? beyond : i % stride)) elements[i] = in_register(load_element(i));
+#pragma GCC unroll 2
+      for (int o = first; o < last; ++o) {
+        sums[o][t][0] = fma(elements[i], weights[o][q], sums[o][t][0]);
       }
     }
   }
-  sink.template put<columns, 1>(channel, sums);
 }
 
-// Adjacent taps, more of them than columns: each element of the source is loaded once per row of
-// taps and multiplied with the weight that each column has for it. The taps may reach beyond the
-// source, whose columns are [0, extent); `position` is that of the first column's first tap.
-template <int columns, class S>
-DW_INLINE void source_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t channel) {
+// Adjacent taps and columns `stride` taps apart. The elements lie `x_tap` apart, or where
+// `elements` says.
+template <int rows, int columns, int stride, bool clipped, class S>
+DW_INLINE void dense_tile_at(const Tile<S>& tile, const Sink<S>& sink, const Pieces& pieces,
+                             int64_t channel) {
   using A = Compute<S>;
-  Vec<A> sums[columns][1] = {};
-  const int64_t first = max_of(0, tile.position);
-  const int64_t last = min_of(tile.extent, tile.position + tile.tap_count + columns - 1);
-  // Between them every column has a tap for every element.
-  const int64_t all_first = min_of(last, max_of(first, tile.position + columns - 1));
-  const int64_t all_last = max_of(all_first, min_of(last, tile.position + tile.tap_count));
-  for (int64_t r = 0; r < tile.row_count; ++r) {
-    const A* const x = tile.rows[r].x + channel;
-    const A* const w = tile.rows[r].w + tile.w_first + channel;
-    const auto some = [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const Vec<A> value = load(x + i * tile.x_tap);
-#pragma GCC unroll 16
-        for (int t = 0; t < columns; ++t) {
-          const int64_t q = i - tile.position - t;
-          if (q >= 0 && q < tile.tap_count) {
-            sums[t][0] = fma(value, load(w + q * tile.w_tap), sums[t][0]);
-          }
+  Vec<A> sums[rows][columns][1];
+  sink.start(channel, sums);
+  int64_t first_tap = 0;
+  const auto add = [&]<int taps>() DW_INLINE_LAMBDA {
+    const int64_t x_first = tile.x_first + first_tap * tile.x_tap + channel;
+    const int64_t w_first = tile.w_first + first_tap * tile.w_tap + channel;
+    const RowTaps<A>* row = tile.rows;
+    const A* const* places = tile.elements + first_tap;
+    const auto add_rows = [&]<int first, int last>(int64_t count) DW_INLINE_LAMBDA {
+      for (const RowTaps<A>* const stop = row + count; row < stop; ++row) {
+        const A* w[rows];
+#pragma GCC unroll 2
+        for (int o = 0; o < rows; ++o) w[o] = row->w[o] + w_first;
+        if constexpr (clipped) {
+          add_piece<first, last, taps, stride>(
+              sums, [&](int i) DW_INLINE_LAMBDA { return load(places[i] + channel); }, w,
+              tile.w_tap);
+          places += tile.row_elements;
+        } else {
+          const A* const x = row->x + x_first;
+          add_piece<first, last, taps, stride>(
+              sums, [&](int i) DW_INLINE_LAMBDA { return load(x + i * tile.x_tap); }, w,
+              tile.w_tap);
         }
       }
     };
-    some(first, all_first);
-    const A* weights = w + (all_first - tile.position) * tile.w_tap;
-    for (int64_t i = all_first; i < all_last; ++i, weights += tile.w_tap) {
-      const Vec<A> value = load(x + i * tile.x_tap);
-#pragma GCC unroll 16
-      for (int t = 0; t < columns; ++t) {
-        sums[t][0] = fma(value, load(weights - t * tile.w_tap), sums[t][0]);
-      }
+    add_rows.template operator()<0, 1>(tile.single_rows);
+    if constexpr (rows == 2) {
+      add_rows.template operator()<0, 2>(tile.shared_rows);
+      add_rows.template operator()<1, 2>(tile.second_rows);
     }
-    some(all_last, last);
+  };
+  for (int64_t i = 0; i < pieces.count; ++i) {
+    const int64_t taps = pieces.taps + (i < pieces.longer ? 1 : 0);
+    switch (taps) {
+      case 1:
+        add.template operator()<1>();
+        break;
+      case 2:
+        add.template operator()<2>();
+        break;
+      case 3:
+        add.template operator()<3>();
+        break;
+      case 4:
+        add.template operator()<4>();
+        break;
+      default:
+        add.template operator()<most_piece_taps>();
+    }
+    first_tap += taps;
   }
-  sink.template put<columns, 1>(channel, sums);
+#pragma GCC unroll 2
+  for (int o = 0; o < rows; ++o) sink.template put<columns, 1>(o, channel, sums[o]);
 }
 
 // Runs `at` on whole vectors; what is left of the channels overlaps the vector before it. One call
@@ -224,78 +305,69 @@ void any_tile(const Tile<S>& given) {
   });
 }
 
-template <int columns, int taps, int stride, class S>
+template <int rows, int columns, int stride, bool clipped, class S>
 void dense_tile(const Tile<S>& given) {
   const Tile<S> tile = given;
   const Sink<S> sink(given);
+  const Pieces pieces(tile.tap_count);
   over_channels<Compute<S>>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
-    dense_tile_at<columns, taps, stride>(tile, sink, channel);
+    dense_tile_at<rows, columns, stride, clipped>(tile, sink, pieces, channel);
   });
 }
 
-template <int columns, class S>
-void source_tile(const Tile<S>& given) {
-  const Tile<S> tile = given;
-  const Sink<S> sink(given);
-  over_channels<Compute<S>>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
-    source_tile_at<columns>(tile, sink, channel);
-  });
-}
-
-// Columns of a full tile: as many sums as leave room for a row of weights and one operand in 16
-// registers (32 with AVX-512 and NEON, where more columns were not faster for these sizes).
+// Columns of a dense tile: as many sums as leave room for a piece's weights and one operand in 16
+// registers, and for two rows of them in 32.
 constexpr int tile_columns = 8;
-constexpr int wide_kernel_columns = 6;  // for 7 taps
+constexpr int least_tile_columns = 4;
 
-// The tile of `tile_columns` columns (or `wide_kernel_columns`: see `columns`) for these taps.
+// The dense tiles of `least_tile_columns` to `tile_columns` columns that are `stride` taps apart.
 template <class S>
-struct TileChoice {
-  TileFunction<S> function;
-  int columns;
+struct DenseTiles {
+  TileFunction<S> full[tile_columns - least_tile_columns + 1];
+  TileFunction<S> clipped[tile_columns - least_tile_columns + 1];
 };
 
-template <int stride, class S>
-TileChoice<S> choose_dense_tile(int64_t taps) {
-  switch (taps) {
-    case 2:
-      return {dense_tile<tile_columns, 2, stride, S>, tile_columns};
-    case 3:
-      return {dense_tile<tile_columns, 3, stride, S>, tile_columns};
-    case 4:
-      return {dense_tile<tile_columns, 4, stride, S>, tile_columns};
-    case 5:
-      return {dense_tile<tile_columns, 5, stride, S>, tile_columns};
-    case 7:
-      return {dense_tile<wide_kernel_columns, 7, stride, S>, wide_kernel_columns};
-    default:
-      return {any_tile<tile_columns, 1, S>, tile_columns};
-  }
-}
+template <int rows, int stride, class S>
+inline constexpr DenseTiles<S> dense_tiles = {
+    {dense_tile<rows, 4, stride, false, S>, dense_tile<rows, 5, stride, false, S>,
+     dense_tile<rows, 6, stride, false, S>, dense_tile<rows, 7, stride, false, S>,
+     dense_tile<rows, 8, stride, false, S>},
+    {dense_tile<rows, 4, stride, true, S>, dense_tile<rows, 5, stride, true, S>,
+     dense_tile<rows, 6, stride, true, S>, dense_tile<rows, 7, stride, true, S>,
+     dense_tile<rows, 8, stride, true, S>}};
 
+// Null where a row of this plan is no work for dense tiles, or would need clipped ones where these
+// cannot be used.
 template <class S>
-TileChoice<S> choose_tile(const AxisPlan& columns) {
-  if (columns.tap_step == 1 && columns.result_step == 1) {
-    return choose_dense_tile<1, S>(columns.taps);
+const DenseTiles<S>* choose_dense_tiles(const AxisPlan& plan, int rows, bool can_clip) {
+  if (plan.count < least_tile_columns) return nullptr;
+  if (!can_clip && plan.is_clipped()) return nullptr;
+  if (plan.result_step == plan.tap_step) {
+    if constexpr (tile_rows == 2) {
+      if (rows == 2) return &dense_tiles<2, 1, S>;
+    }
+    return &dense_tiles<1, 1, S>;
   }
-  if (columns.tap_step == 1 && columns.result_step == 2) {
-    return choose_dense_tile<2, S>(columns.taps);
-  }
-  return {any_tile<tile_columns, 1, S>, tile_columns};
+  if (plan.result_step == 2 * plan.tap_step && rows == 1) return &dense_tiles<1, 2, S>;
+  return nullptr;
 }
 
-// Whether rows go by source_tile: with many taps most of a tile's elements serve all of its
-// columns, and hardly any column is free of clipped taps.
-inline bool by_source(const AxisPlan& plan) {
-  return plan.taps >= tuning::source_tile_taps && plan.tap_step == 1 && plan.result_step == 1;
-}
+// What clipped tiles need: a column of zeros, as long as a block has channels, in place of every
+// column that does not meet the source, and room for where a tile's elements lie.
+template <class A>
+struct Clipping {
+  const A* zeros;  // null where there are no clipped tiles
+  const A** places;
+};
 
-// One row of results: full tiles where every tap meets the source, single columns with clipped taps
-// at the borders. `tile` has its rows, channels, w_tap, out (column 0 of the plan's target),
-// out_step (target column to column) and finish set; `pitch` is the source's column step. Calls
-// before_tile(first, last) for the columns of the source that a full tile goes over.
+// One row of results, or two of them at once. `tile` has its rows, channels, w_tap, out (column 0
+// of the plan's target), out_step (target column to column), out_row and finish set; `pitch` is the
+// source's column step. Calls before_tile(first, last) for the columns of the source that a wide
+// tile goes over.
 template <class S>
-void run_row(const AxisPlan& plan, const TileChoice<S>& choice, int64_t pitch, int64_t w_pitch,
-             Tile<S> tile, auto&& before_tile) {
+void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
+             const Clipping<Compute<S>>& clipping, Tile<S> tile, auto&& before_tile) {
+  using A = Compute<S>;
   S* const out = tile.out;
   S* const preactivation = tile.preactivation;
   const int64_t out_step = tile.out_step, preactivation_step = tile.preactivation_step;
@@ -315,25 +387,45 @@ void run_row(const AxisPlan& plan, const TileChoice<S>& choice, int64_t pitch, i
     function(tile);
   };
   const TapRange all{0, plan.taps};
-  int64_t t = 0;
-  if (by_source(plan)) {
-    tile.extent = plan.extent;
-    const auto run_source = [&](TileFunction<S> function, int columns) {
-      for (; t + columns <= plan.count; t += columns) {
-        tile.position = plan.position_of(t);
-        run(t, all, function);
+  const DenseTiles<S>* const dense = choose_dense_tiles<S>(plan, rows, clipping.zeros != nullptr);
+  if (dense != nullptr) {
+    // Tiles of nearly equal width: none of them is narrow.
+    const int64_t tiles = ceil_div(plan.count, tile_columns);
+    const int64_t ratio = plan.result_step / plan.tap_step;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t t = plan.count * i / tiles, columns = plan.count * (i + 1) / tiles - t;
+      const int64_t position = plan.position_of(t), spread = (columns - 1) * ratio;
+      before_tile(max_of(0, position), plan.position_of(t + columns));
+      const TileFunction<S>* const functions =
+          t >= plan.full_begin && t + columns <= plan.full_end ? dense->full : dense->clipped;
+      TapRange taps = all;
+      if (functions == dense->clipped) {
+        // The elements that meet the source, and the taps that have any of these.
+        const int64_t begin = position >= 0 ? 0 : ceil_div(-position, plan.tap_step);
+        const int64_t end =
+            position >= plan.extent ? 0 : ceil_div(plan.extent - position, plan.tap_step);
+        taps.begin = min_of(plan.taps, max_of(0, begin - spread));
+        taps.end = max_of(taps.begin, min_of(plan.taps, end));
+        tile.elements = clipping.places;
+        tile.row_elements = taps.end - taps.begin + spread;
+        const A** place = clipping.places;
+        const int64_t row_count = tile.single_rows + tile.shared_rows + tile.second_rows;
+        for (int64_t r = 0; r < row_count; ++r) {
+          const A* const x = tile.rows[r].x + position * pitch;
+          for (int64_t e = taps.begin; e < taps.end + spread; ++e) {
+            *place++ = e >= begin && e < end ? x + e * tile.x_tap : clipping.zeros;
+          }
+        }
       }
-    };
-    run_source(source_tile<8, S>, 8);
-    run_source(source_tile<4, S>, 4);
-    run_source(source_tile<2, S>, 2);
-    run_source(source_tile<1, S>, 1);
+      run(t, taps, functions[columns - least_tile_columns]);
+    }
     return;
   }
+  int64_t t = 0;
   for (; t < plan.full_begin; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>);
-  for (; t + choice.columns <= plan.full_end; t += choice.columns) {
-    before_tile(plan.position_of(t), plan.position_of(t + choice.columns));
-    run(t, all, choice.function);
+  for (; t + tile_columns <= plan.full_end; t += tile_columns) {
+    before_tile(plan.position_of(t), plan.position_of(t + tile_columns));
+    run(t, all, any_tile<tile_columns, 1, S>);
   }
   for (; t + 4 <= plan.full_end; t += 4) run(t, all, any_tile<4, 2, S>);
   for (; t + 2 <= plan.full_end; t += 2) run(t, all, any_tile<2, 4, S>);

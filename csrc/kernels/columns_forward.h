@@ -35,8 +35,8 @@ struct PlaneTasks {
 };
 
 // Blocks small enough that every thread has something to do.
-inline PlaneBlock spread(PlaneBlock block, int64_t rows, int64_t other_tasks, int threads) {
-  block.rows = min_of(block.rows, row_block(rows, other_tasks, threads));
+inline PlaneBlock spread(PlaneBlock block, int64_t rows, int64_t other_tasks, int64_t tasks) {
+  block.rows = min_of(block.rows, row_block(rows, other_tasks, tasks));
   return block;
 }
 
@@ -51,7 +51,7 @@ bool columns_forward(const Call& call) {
     return false;
   }
   const PlaneBlock block =
-      spread(phase_block<A>(p), p.out_height, p.batch * p.channels, call.threads);
+      spread(phase_block<A>(p), p.out_height, p.batch * p.channels, call.tasks);
   const Phases phases(p, block);
   const PlaneTasks tasks(p, p.out_height, p.out_width, block);
   const AxisPlan rows = forward_plan(row_axis(p)), all_columns = forward_plan(column_axis(p));

@@ -44,7 +44,7 @@ bool columns_input_gradient(const Call& call) {
   PlaneBlock block =
       plane_block(ceil_div(p.in_height, p.stride_height), ceil_div(p.in_width, p.stride_width),
                   p.multiplier * static_cast<int64_t>(sizeof(A)), reach, lanes<A>);
-  block = spread(block, ceil_div(p.in_height, p.stride_height), p.batch * p.channels, call.threads);
+  block = spread(block, ceil_div(p.in_height, p.stride_height), p.batch * p.channels, call.tasks);
   block.rows *= p.stride_height;
   block.columns *= p.stride_width;
   const PlaneTasks tasks(p, p.in_height, p.in_width, block);

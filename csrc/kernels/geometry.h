@@ -45,6 +45,7 @@ struct AxisPlan {
   int64_t full_begin, full_end;       // the results for which every tap meets the source
 
   int64_t position_of(int64_t t) const { return position + t * result_step; }
+  bool is_clipped() const { return full_begin > 0 || full_end < count; }
 
   TapRange valid_taps(int64_t t) const {
     const int64_t p = position_of(t);

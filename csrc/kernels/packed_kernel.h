@@ -44,6 +44,27 @@ struct PackedKernel {
     return true;
   }
 
+  // Whether no weight is infinite or NaN. A multiple of zero is zero then, and of zero only.
+  bool is_finite(const depthwise_params& p) const {
+    constexpr int together = 4;  // sums that do not wait for each other
+    Vec<A> sums[together] = {};
+    const int64_t outputs = p.channels * p.multiplier;
+    for (int64_t tap = 0; tap < p.kernel_height * p.kernel_width; ++tap) {
+      const A* const from = data + tap / p.kernel_width * row + tap % p.kernel_width * column;
+      int64_t c = 0;
+      for (; c + together * lanes<A> <= outputs; c += together * lanes<A>) {
+#pragma GCC unroll 4
+        for (int u = 0; u < together; ++u) {
+          sums[u] = fma(load(from + c + u * lanes<A>), zero<A>(), sums[u]);
+        }
+      }
+      for (; c < outputs; c += lanes<A>) {
+        sums[0] = fma(load_part(from + c, min_of(lanes<A>, outputs - c)), zero<A>(), sums[0]);
+      }
+    }
+    return horizontal_sum<A>((sums[0] + sums[1]) + (sums[2] + sums[3])) == 0;
+  }
+
  private:
   template <class T>
   static void pack_tap(A* to, const T* from, const depthwise_kernel_strides& s,

@@ -27,6 +27,7 @@ struct Call {
   void* dkernel;
   void* dbias;
   int threads;  // at most so many
+  int tasks;    // about so many to cut it into; 1 for one thread
 };
 
 struct Kernel {

@@ -19,8 +19,10 @@ constexpr int64_t brief_macs = 1'500'000;
 constexpr int64_t close_nanoseconds = 100'000;
 constexpr int64_t close_calls = 3;
 
-// Tasks per thread that a call is cut into, so that a late thread does not hold up the others.
+// Tasks per thread that a call is cut into, so that a late thread does not hold up the others;
+// fewer where the tasks would be of a microsecond or two.
 constexpr int64_t tasks_per_thread = 4;
+constexpr int64_t brief_tasks_per_thread = 2;
 
 // A block of channels whose rows are read in place: bytes of the rows that one row of results
 // needs, and of the weights. On a Zen 5 core (48 KiB L1, 1 MiB L2) 3x3 on 56x56x128 took 78 us with
@@ -29,6 +31,10 @@ constexpr int64_t tasks_per_thread = 4;
 // line, as NumPy's need not, reading in place gains nothing on one core: 92 us, and staged 90.
 constexpr int64_t direct_rows_bytes = 80 * 1024;
 constexpr int64_t direct_weights_bytes = 12 * 1024;
+
+// Rows of results of a task, at least, where there are channels to be cut into tasks instead: rows
+// between two tasks are read twice.
+constexpr int64_t least_task_rows = 8;
 
 // Vectors of channels that a block has at least, read in place and staged: shorter runs of memory
 // do not stream.
@@ -53,8 +59,8 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // one ahead: then 0.5 times.
 constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 
-// Rows of at least so many adjacent taps go element by element of the source (channels_tile.h).
-constexpr int64_t source_tile_taps = 12;
+// The most elements that a clipped tile goes over (64 KiB of addresses): kernels of up to 80 x 80.
+constexpr int64_t most_clipped_elements = 8192;
 
 // Planes with at least so many rows of adjacent taps go row by row of the source (planes.h).
 constexpr int64_t source_plane_taps = 8;

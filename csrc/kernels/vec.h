@@ -30,6 +30,12 @@
 
 namespace depthwise::DW_ISA {
 
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int vector_registers = 32;
+#else
+constexpr int vector_registers = 16;
+#endif
+
 struct Half {
   uint16_t bits;
 };

@@ -22,6 +22,11 @@
 // stalls between reading `ticket` and swapping it may meet a later job under the very same value;
 // then it claims an index of that job, which is as good as any other claim.
 //
+// Which index a claim is for, the claimant finds out then: the indices are divided into a range for
+// each thread, and who has done its own range helps with the next ones. There are as many claims as
+// indices, so everybody finds one. Calls that cut their data alike so have the same thread on the
+// same part of it, where its cache may still hold what the call before wrote.
+//
 // The pool is one constant-initialised object without a destructor: no worker outlives it at exit,
 // and no lock of ours guards its construction, which a fork could leave locked for good.
 
@@ -137,6 +142,11 @@ struct alignas(cache_line) Bed {
 #endif
 };
 
+// Indices of one thread that have been taken, and attempts beyond them.
+struct alignas(cache_line) Range {
+  std::atomic<int64_t> taken{0};
+};
+
 struct Pool {
   // Taken by the caller of the job that is running; guards all that is not atomic.
   std::atomic<bool> busy{false};
@@ -150,6 +160,7 @@ struct Pool {
   alignas(cache_line) Task task = nullptr;
   void* context = nullptr;
   int64_t count = 0;
+  int range_count = 1;
 
   alignas(cache_line) std::atomic<int64_t> done{0};
   std::atomic<int> next_to_wake{0};  // the workers below it are awake or being woken
@@ -157,10 +168,12 @@ struct Pool {
 
   Bed caller;
   Bed workers[max_pool_threads];  // the first is not used
+  Range ranges[max_pool_threads];
 
   void run(int64_t job_count, int threads, const Team* team, Task job_task, void* job_context);
   void start_workers(int wanted);
-  void work(int thread);
+  void work(int thread, int home);
+  int64_t take_index(int home);
   void wake_some(int threads, int64_t left);
 };
 
@@ -179,10 +192,21 @@ int known_machine_threads() {
   return known;
 }
 
+// The next index of the range `home`, or of the first one after it that has any left. Only for who
+// holds a claim.
+int64_t Pool::take_index(int home) {
+  for (int range = home % range_count;; range = (range + 1) % range_count) {
+    const int64_t begin = count * range / range_count, end = count * (range + 1) / range_count;
+    if (ranges[range].taken.load(std::memory_order_relaxed) >= end - begin) continue;
+    const int64_t index = begin + ranges[range].taken.fetch_add(1, std::memory_order_relaxed);
+    if (index < end) return index;
+  }
+}
+
 // Claims and runs indices until none is left, as thread number `thread`. The caller's is 0, those
 // of our workers follow; the threads of a team, which may include the caller, are numbered as they
 // come, and together with a worker of ours that happens to be awake one more may be at work.
-void Pool::work(int thread) {
+void Pool::work(int thread, int home) {
   int64_t finished = 0;
   int64_t total = 0;
   uint64_t seen = ticket.load();
@@ -190,7 +214,7 @@ void Pool::work(int thread) {
     if (!ticket.compare_exchange_weak(seen, seen - 1)) continue;
     total = count;
     wake_some(threads_of(seen), left_of(seen) - 1);
-    task(context, total - left_of(seen));
+    task(context, take_index(home));
     ++finished;
     seen = ticket.load();
   }
@@ -219,7 +243,7 @@ void Pool::wake_some(int threads, int64_t left) {
   const bool may_spin = thread < known_machine_threads();
   while (true) {
     if (!may_spin || !spin_until(work_left)) pool.workers[thread].sleep_until(work_left);
-    pool.work(thread);
+    pool.work(thread, thread);
   }
 }
 
@@ -262,10 +286,17 @@ void Pool::start_workers(int wanted) {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
+// Which range a thread of a team begins with, the same one each time: 0 for one that is calling
+// just now, the next number after it for one that has never come before.
+constinit std::atomic<int> next_home{1};
+thread_local int home = 0;
+thread_local bool is_calling = false;
+
 // What the threads of a team call. A late one finds nothing to do, or helps with another job.
 void work_as_guest() {
   const StandardFloatingPoint mode;
-  pool.work(pool.next_guest.fetch_add(1, std::memory_order_relaxed));
+  if (!is_calling && home == 0) home = next_home.fetch_add(1, std::memory_order_relaxed);
+  pool.work(pool.next_guest.fetch_add(1, std::memory_order_relaxed), is_calling ? 0 : home);
 }
 
 void Pool::run(int64_t job_count, int threads, const Team* team, Task job_task, void* job_context) {
@@ -276,12 +307,20 @@ void Pool::run(int64_t job_count, int threads, const Team* team, Task job_task, 
   task = job_task;
   context = job_context;
   count = job_count;
+  range_count = threads;
+  for (int range = 0; range < threads; ++range) {
+    ranges[range].taken.store(0, std::memory_order_relaxed);
+  }
   done.store(0, std::memory_order_relaxed);
   next_guest.store(0, std::memory_order_relaxed);
   next_to_wake.store(team == nullptr ? 1 : threads, std::memory_order_relaxed);
   ticket.store(make_ticket(job_count, threads));
-  if (team != nullptr) team->gather(team->context, threads, &work_as_guest);
-  work(0);
+  if (team != nullptr) {
+    is_calling = true;
+    team->gather(team->context, threads, &work_as_guest);
+    is_calling = false;
+  }
+  work(0, 0);
   const auto all_done = [this, job_count] { return done.load() == job_count; };
   if (all_done()) return;
   if (threads > known_machine_threads() || !spin_until(all_done)) caller.sleep_until(all_done);

@@ -37,8 +37,8 @@ bool threads_are_awake();
 // Calls task(context, index) once for each index in [0, count), on the calling thread and on at
 // most min(max_threads, num_threads()) - 1 others, and returns when all calls have returned. If the
 // caller has a team, up to as many of its threads help, and those of our own that are awake. What
-// the calls wrote is then visible to the caller. Each thread takes the lowest index that is left,
-// so put the longest iterations first.
+// the calls wrote is then visible to the caller. The indices are divided into as many ranges as
+// threads; each thread begins with its own, the caller with the first, and then helps with others.
 //
 // All of it runs on the calling thread, in order, if count or the number of threads is at most 1,
 // if no thread can be started, or if the pool is in use: by another thread, or by the task that

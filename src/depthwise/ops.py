@@ -193,7 +193,8 @@ def _new(shape: tuple[int, ...], dtype: Dtype) -> Array:
     if size < _ALIGNED_BYTES:
         return np.empty(shape, dtype)
     memory = np.empty(size + _LINE, np.uint8)
-    return np.ndarray(shape, dtype, memory, -memory.ctypes.data % _LINE)
+    array: Array = np.ndarray(shape, dtype, memory, -memory.ctypes.data % _LINE)
+    return array
 
 
 def _array(name: str, value: npt.ArrayLike) -> Array:
