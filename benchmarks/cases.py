@@ -1,11 +1,13 @@
 """What is timed: depthwise layers as data, and nothing about how.
 
 ``TABLE`` is the short list that every change is judged by, ``listed()`` adds every distinct layer of the networks in
-``networks.py`` at four batch sizes, and ``random_cases()`` draws layers that nobody tuned for.
+``networks.py`` at four batch sizes, ``LARGE`` are those with the largest kernels, and ``random_cases()`` draws layers
+that nobody tuned for; ``neighbour()`` is the layer such a one is held against.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Iterable
@@ -193,6 +195,22 @@ def listed() -> tuple[Case, ...]:
     return tuple(merged.values())
 
 
+def sample(count: int, seed: int) -> tuple[Case, ...]:
+    """``count`` of the listed cases beyond ``TABLE``, in their order: the same ones for the same ``seed``."""
+    beyond = listed()[len(TABLE) :]
+    drawn = random.Random(seed).sample(range(len(beyond)), min(count, len(beyond)))
+    return tuple(beyond[index] for index in sorted(drawn))
+
+
+LARGE: tuple[Case, ...] = tuple(
+    _square(layer.size, layer.channels, layer.kernel, origins=(network,))
+    for network in ("RepLKNet-31B", "RepLKNet-31L")
+    for layer in NETWORKS[network]
+    if layer.kernel in {27, 31}
+)
+"""RepLKNet's layers with 27x27 and 31x31 kernels, one image each."""
+
+
 MAX_MACS = 400_000_000
 MAX_BYTES = 128 * 2**20
 
@@ -264,6 +282,52 @@ def random_cases(
         ):
             cases.append(candidate)
     return tuple(cases)
+
+
+LANES = 16
+"""Channels of a well-shaped layer come in multiples of this: a whole vector of float32 on every instruction set."""
+
+WELL_SHAPED_KERNELS = (1, 3, 5, 7)
+WELL_SHAPED_STRIDES = (1, 2)
+
+
+def neighbour(case: Case) -> Case:
+    """The nearest well-shaped layer: what a case of any shape is held against.
+
+    Well-shaped is what kernels are usually written for: channels_last, a multiple of 16 channels, one output channel
+    for each, a square kernel of 1, 3, 5 or 7, equal strides of 1 or 2, no dilation, padding "same". Among those the
+    nearest is the one with
+
+    - the same batch, and as many output channels, rounded up to a multiple of 16;
+    - as many outputs: the image has the output size that the case has, times the strides, but where rounding up has
+      made more channels, it is smaller in both directions by as much;
+    - the kernel nearest to the square root of how many taps of the case meet the image for an output on average, and
+      the stride nearest to the geometric mean of the case's two, in ratio.
+
+    So it has about as many operations in a call, and about as many for each byte that moves: otherwise the cost of a
+    call, or of moving memory, would make any layer slow beside another one, whatever its shape.
+    """
+    height, width = case.output_size
+    channels = case.channels * case.multiplier
+    rounded = math.ceil(channels / LANES) * LANES
+    shrink = math.sqrt(channels / rounded)
+    taps = case.cost.macs_inside / (case.batch * height * width * channels)
+    kernel = _nearest(math.sqrt(taps), WELL_SHAPED_KERNELS)
+    stride = _nearest(math.sqrt(math.prod(case.strides)), WELL_SHAPED_STRIDES)
+    return Case(
+        max(1, round(height * shrink)) * stride,
+        max(1, round(width * shrink)) * stride,
+        rounded,
+        (kernel, kernel),
+        (stride, stride),
+        batch=case.batch,
+        dtype=case.dtype,
+    )
+
+
+def _nearest(value: float, choices: Iterable[int]) -> int:
+    """The choice whose ratio to ``value`` is nearest to 1; of two as near the smaller one."""
+    return min(choices, key=lambda choice: (round(abs(math.log(choice / value)), 9), choice))
 
 
 def select(cases: Iterable[Case], pattern: str | None) -> tuple[Case, ...]:

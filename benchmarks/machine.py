@@ -25,7 +25,7 @@ def describe() -> dict[str, Any]:
         "architecture": platform.machine(),
         "vector_extensions": [name for name in vectors if name in flags],
         "caches": _caches(),
-        "memory_gib": round(_memory_bytes() / 2**30, 1),
+        "memory_gib": round(memory_bytes() / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
@@ -64,7 +64,8 @@ def _read(path: Path) -> str:
     return path.read_text().strip() if path.exists() else ""
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
+    """The machine's memory in bytes; 0 where the system does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):

@@ -52,6 +52,20 @@ def block(result: dict[str, Any], source: str) -> str:
     return "\n".join([BEGIN, "", *lines, "", text, "", END])
 
 
+def table_of(stored: dict[str, Any]) -> dict[str, Any]:
+    """The table's result: what `run.py` wrote as it is, or that section of what `suite.py` wrote.
+
+    Raises:
+        ValueError: the suite was run without the table.
+    """
+    found: dict[str, Any] = stored if "cases" in stored else stored.get("table", {})
+    if "cases" not in found:
+        raise ValueError(
+            "expected a result of benchmarks.run, or one of benchmarks.suite with the table in it"
+        )
+    return found
+
+
 def main(arguments: list[str]) -> None:
     """Replaces the block between the README's markers."""
     (name,) = arguments
@@ -60,7 +74,7 @@ def main(arguments: list[str]) -> None:
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     source = path.relative_to(README.parent).as_posix()
-    README.write_text(before + block(json.loads(path.read_text()), source) + after)
+    README.write_text(before + block(table_of(json.loads(path.read_text())), source) + after)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers import OURS, PEERS
+from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 
 MEASUREMENTS = ("inference", "training")
 
@@ -55,8 +55,12 @@ def geometric_mean(values: Iterable[float]) -> float | None:
 
 
 def verdict(entry: dict[str, Any], what: str) -> Verdict:
-    """Compares ours with the others on one case of a result."""
-    times = {name: outcome["ms"] for name, outcome in entry[what].items() if "ms" in outcome}
+    """Compares ours with the others on one case of a result; our front-ends are neither."""
+    times = {
+        name: outcome["ms"]
+        for name, outcome in entry[what].items()
+        if "ms" in outcome and name not in FRONT_ENDS
+    }
     ours = times.pop(OURS, None)
     best = min(times, key=times.__getitem__) if times else None
     best_ms = times[best] if best is not None else None
@@ -92,6 +96,15 @@ def summary(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "lowest_ratio_case": lowest[1],
         }
     return found
+
+
+def rate_share(entry: dict[str, Any], what: str) -> float | None:
+    """Our GFLOP/s on a case over those on its well-shaped neighbour; None unless both were timed."""
+    beside = entry.get("neighbour")
+    if beside is None:
+        return None
+    rate, well_shaped = (verdict(found, what).gflops for found in (entry, beside))
+    return rate / well_shaped if rate is not None and well_shaped is not None else None
 
 
 def milliseconds(value: float | None) -> str:
@@ -140,7 +153,7 @@ def table(result: dict[str, Any], what: str, *, every_peer: bool = True) -> Tabl
         title=f"{what}: {work}, in milliseconds", title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0)
     )
     drawn.add_column("case", no_wrap=True)
-    columns = [name for name in names if every_peer or name == OURS]
+    columns = [name for name in names if every_peer or PEERS[name].ours]
     headings = [PEERS[name].title.replace(" ", "\n") for name in columns]
     if not every_peer:
         headings += ["best\npeer", ""]
@@ -160,8 +173,57 @@ def table(result: dict[str, Any], what: str, *, every_peer: bool = True) -> Tabl
     return drawn
 
 
+def lowest(result: dict[str, Any], what: str, count: int, *, beside_neighbour: bool = False) -> Table:
+    """The cases of a result on which we come out worst, as a rich table.
+
+    Args:
+        result: what `run.run_cases` returned.
+        what: "inference" or "training".
+        count: how many lines it has at most.
+        beside_neighbour: whether worst is the lowest rate beside the well-shaped neighbour's, or beside the best peer.
+    """
+    ranked = []
+    for index, entry in enumerate(result["cases"]):
+        judged, share = verdict(entry, what), rate_share(entry, what)
+        rank = share if beside_neighbour else judged.ratio
+        if rank is not None:
+            ranked.append((rank, index, judged, share, entry))
+    measure = "GFLOP/s, ours over the well-shaped neighbour's" if beside_neighbour else "best peer over ours"
+    drawn = Table(
+        title=f"{what}: the lowest {min(count, len(ranked))} of {len(ranked)} by {measure}",
+        title_justify="left",
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    drawn.add_column("case", no_wrap=True)
+    for heading in ("ours\nms", "best peer\nms", "", "best peer\n/ ours", "ours\nGFLOP/s"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    with_neighbours = any("neighbour" in entry for entry in result["cases"])
+    if with_neighbours:
+        drawn.add_column("neighbour", no_wrap=True)
+        for heading in ("its\nGFLOP/s", "ours\n/ its"):
+            drawn.add_column(heading, justify="right", no_wrap=True)
+    for _, _, judged, share, entry in sorted(ranked, key=lambda row: row[:2])[:count]:
+        cells = [milliseconds(judged.ours_ms), milliseconds(judged.best_ms)]
+        cells += [PEERS[judged.best_peer].title if judged.best_peer else "", _ratio(judged.ratio)]
+        cells.append(_number(judged.gflops, ".2f"))
+        if with_neighbours and "neighbour" in entry:
+            beside = entry["neighbour"]
+            cells += [beside["case"]["name"], _number(verdict(beside, what).gflops, ".2f")]
+            cells.append(_number(share, ".2f"))
+        drawn.add_row(entry["case"]["name"], *cells)
+    return drawn
+
+
 def show(result: dict[str, Any], console: Console) -> None:
     """Prints a result: machine, limits, both tables, what was left out and why, the summary."""
+    show_machine(result, console)
+    show_tables(result, console)
+    show_summary(result, console)
+
+
+def show_machine(result: dict[str, Any], console: Console) -> None:
+    """Prints what a result was taken on and with: machine, limits, versions."""
     machine = result["machine"]
     console.print(
         f"{machine['cpu']}, {result['settings']['threads']} threads, {' '.join(machine['vector_extensions'])}, "
@@ -179,6 +241,10 @@ def show(result: dict[str, Any], console: Console) -> None:
         )
     versions = {name: number for found in result["versions"].values() for name, number in found.items()}
     console.print(", ".join(f"{name} {number}" for name, number in versions.items()), highlight=False)
+
+
+def show_tables(result: dict[str, Any], console: Console) -> None:
+    """Prints a line for each case of a result, in a table for each measurement."""
     for what in MEASUREMENTS:
         drawn = table(result, what)
         unlimited = console.options.update(width=10_000, max_width=10_000)
@@ -188,6 +254,13 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(
         "bold: best peer   -: cannot do it   *: so slow that it was called twice only   failed: see below"
     )
+
+
+def show_summary(result: dict[str, Any], console: Console) -> None:
+    """Prints what was left out of a result and why, and the geometric means."""
+    measured = len(result["cases"])
+    if measured < result.get("planned", measured):
+        console.print(f"  interrupted after {measured} of {result['planned']} cases", highlight=False)
     for line in dict.fromkeys(remarks(result)):
         console.print(f"  {line}", highlight=False, markup=False)
     for what, means in summary(result["cases"]).items():

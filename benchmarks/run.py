@@ -12,17 +12,18 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import cases as case_lists
 from benchmarks import data, limits, machine, report
 from benchmarks.cases import Case
-from benchmarks.peers import OURS, PEERS
+from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.runtimes import LostError, MissingError, Runtime
 from depthwise.spec import DTYPES
 
@@ -34,54 +35,30 @@ ANSWER_TIMEOUT = 120.0
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parsed = argparse.ArgumentParser(
-        prog="python -m benchmarks.run", description=__doc__.splitlines()[0] if __doc__ else None
-    )
+    about = (__doc__ or "").splitlines()[0]
+    parsed = argparse.ArgumentParser(prog="python -m benchmarks.run", description=about)
+    peers = ", ".join(name for name in PEERS if name != OURS)
+    patterns = "only cases whose name, a word of it, or network matches, e.g. 'k7,MobileNet*'"
+    sets, layouts = ("table", "listed", "random"), ("channels_last", "channels_first")
     add = parsed.add_argument
+    add("--set", choices=sets, default="table", help="which cases (default: %(default)s)")
+    add("--cases", metavar="PATTERN", help=patterns)
     add(
-        "--set",
-        choices=("table", "listed", "random"),
-        default="table",
-        help="which cases (default: %(default)s)",
-    )
-    add(
-        "--cases",
-        metavar="PATTERN",
-        help="only cases whose name, a word of it, or network matches, e.g. 'k7,MobileNet*'",
-    )
-    add(
-        "--count",
-        type=positive,
-        default=30,
-        metavar="N",
-        help="how many random cases (default: %(default)s)",
+        "--count", type=positive, default=30, metavar="N", help="how many random cases (default: %(default)s)"
     )
     add(
         "--seed",
         type=int,
-        help="seed of the random cases and of all numbers (default: a new one, which is printed)",
+        help="of the random cases and of all numbers (default: a new one, which is printed)",
     )
-    add(
-        "--peers",
-        metavar="A,B",
-        help=f"which of {', '.join(name for name in PEERS if name != OURS)} (default: the installed ones)",
-    )
+    add("--peers", metavar="A,B", help=f"which of {peers} (default: the libraries that are installed)")
     add("--rounds", type=positive, metavar="N", help="how often each runtime has its turn (default: 5)")
     add("--seconds", type=float, metavar="S", help="time for each measurement in each round (default: 0.2)")
-    add(
-        "--quick",
-        action="store_true",
-        help="2 rounds of 0.05 s, and no file unless --json names one",
-    )
-    add("--layout", choices=("channels_last", "channels_first"), help="puts every case into this layout")
+    add("--quick", action="store_true", help="2 rounds of 0.05 s, and no file unless --json names one")
+    add("--layout", choices=layouts, help="puts every case into this layout")
     add("--dtype", choices=tuple(DTYPES), help="puts every case into this dtype (default: float32)")
     add("--threads", type=positive, metavar="N", help="threads for every runtime (default: all CPUs allowed)")
-    add(
-        "--json",
-        type=Path,
-        metavar="PATH",
-        help="where the results go (default: a new file in benchmarks/results)",
-    )
+    add("--json", type=Path, metavar="PATH", help="where the results go (default: in benchmarks/results)")
     add("--list", action="store_true", help="prints the cases and ends")
     return parsed
 
@@ -111,13 +88,13 @@ def choose_cases(options: argparse.Namespace, seed: int) -> tuple[Case, ...]:
 
 
 def choose_peers(text: str | None) -> tuple[str, ...]:
-    """Ours, then the peers that `--peers` names, or all.
+    """Ours, then what `--peers` names; without it all peers, and no other front-end of ours.
 
     Raises:
         ValueError: there is no such peer.
     """
     if text is None:
-        return tuple(PEERS)
+        return tuple(name for name in PEERS if name not in FRONT_ENDS)
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in PEERS]
     if unknown:
@@ -232,86 +209,171 @@ def main(argv: Sequence[str] | None = None) -> int:
         parsed.error(
             f"--threads: expected at most the {cpus} CPUs that this process may run on, got {threads}"
         )
-    rounds = options.rounds or (2 if options.quick else 5)
-    seconds = options.seconds or (0.05 if options.quick else 0.2)
+    settings = Settings(
+        set=options.set,
+        seed=seed,
+        rounds=options.rounds or (2 if options.quick else 5),
+        seconds=options.seconds or (0.05 if options.quick else 0.2),
+        threads=threads,
+    )
     taken = datetime.now(timezone.utc)
-    result: dict[str, Any] = {
-        "taken": taken.isoformat(timespec="seconds"),
-        "settings": {
-            "set": options.set,
-            "seed": seed,
-            "rounds": rounds,
-            "seconds": seconds,
-            "threads": threads,
-        },
-        "machine": machine.describe(),
-        "limits": None,
-        "versions": {},
-        "missing": {},
-        "cases": [],
-    }
     target: Path | None = options.json
     if target is None and not options.quick:
         target = RESULTS / f"{taken:%Y%m%d-%H%M%S}-{options.set}.json"
-    console.print(
-        f"{len(chosen)} cases, {rounds} rounds of {seconds} s, {threads} threads, seed {seed}",
-        highlight=False,
-    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(
-            Progress(*columns, console=console, transient=True, refresh_per_second=1)
+    def keep(result: dict[str, Any]) -> None:
+        if target is not None:
+            write(result, target)
+
+    try:
+        result = run_cases(
+            chosen, names, settings, console, keep, demanded=names if options.peers else (OURS,)
         )
-        task = progress.add_task("starting", total=None)
-        runtimes, result["versions"], result["missing"] = start(names, threads, stack)
-        demanded = [name for name in names if name in result["missing"] and (options.peers or name == OURS)]
-        if demanded:
-            reasons = "; ".join(f"{PEERS[name].title}: {result['missing'][name]}" for name in demanded)
-            progress.stop()
-            console.print(f"cannot run {reasons}", style="red", markup=False)
-            return 1
-        progress.update(task, total=len(chosen) * len(runtimes) * (rounds + 1))
-        best_limits = None
-        for case in chosen:
-            progress.update(task, description=case.name)
-            try:
-                again = limits.measure(threads)
-                best_limits = again if best_limits is None else best_limits.better(again)
-            except RuntimeError as error:
-                if best_limits is None and not result["cases"]:
-                    console.print(str(error), style="yellow", markup=False)
-            entry = measure_case(case, runtimes, seed, rounds, seconds, lambda: progress.advance(task))
-            result["cases"].append(entry)
-            finish(result, best_limits)
-            if target is not None:
-                write(result, target)
+    except MissingError as error:
+        console.print(f"cannot run {error}", style="red", markup=False)
+        return 1
     report.show(result, console)
     if target is not None:
         console.print(f"written to {target}", highlight=False)
     return 0
 
 
-def measure_case(
-    case: Case,
-    runtimes: Sequence[Runtime],
-    seed: int,
-    rounds: int,
-    seconds: float,
-    advance: Callable[[], None],
+@dataclass(frozen=True)
+class Settings:
+    """How cases are timed.
+
+    Attributes:
+        set: what the cases are called together.
+        seed: of all numbers.
+        rounds: how often each runtime has its turn.
+        seconds: for each measurement in each round.
+        threads: of every runtime.
+    """
+
+    set: str
+    seed: int
+    rounds: int
+    seconds: float
+    threads: int
+
+
+def run_cases(
+    chosen: Sequence[Case],
+    names: Sequence[str],
+    settings: Settings,
+    console: Console,
+    keep: Callable[[dict[str, Any]], None],
+    *,
+    demanded: Sequence[str] = (OURS,),
+    neighbour: Callable[[Case], Case] | None = None,
+    limits_every: int = 1,
 ) -> dict[str, Any]:
-    """Everything about one case: checks, then times, of every runtime."""
+    """Times cases on runtimes that it starts and ends, with a bar on the console meanwhile.
+
+    Args:
+        chosen: the cases.
+        names: of the runtimes; those that are not installed are left out, which the result says.
+        settings: how.
+        console: for the bar and for warnings.
+        keep: is given the result so far after every case.
+        demanded: the runtimes without which there is no point in it.
+        neighbour: gives the case that ours is timed on right after a case, if any; the case's entry gets an entry
+            "neighbour" for it.
+        limits_every: before every how many cases the machine's limits are measured; a few seconds each time.
+
+    Returns:
+        JSON values: when, how and on what machine it was taken, the machine's limits, an entry for each case.
+
+    Raises:
+        MissingError: one of `demanded` does not run; the message says why.
+    """
+    result: dict[str, Any] = {
+        "taken": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "settings": asdict(settings),
+        "machine": machine.describe(),
+        "limits": None,
+        "versions": {},
+        "missing": {},
+        "planned": len(chosen),
+        "cases": [],
+    }
+    console.print(
+        f"{len(chosen)} cases, {settings.rounds} rounds of {settings.seconds} s, {settings.threads} threads, "
+        f"seed {settings.seed}",
+        highlight=False,
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(
+            Progress(*columns, console=console, transient=True, refresh_per_second=1)
+        )
+        task = progress.add_task("starting", total=None)
+        runtimes, result["versions"], result["missing"] = start(names, settings.threads, stack)
+        absent = [name for name in demanded if name in result["missing"]]
+        if absent:
+            raise MissingError(
+                "; ".join(f"{PEERS[name].title}: {result['missing'][name]}" for name in absent)
+            )
+        ours = [runtime for runtime in runtimes if runtime.name == OURS]
+        turns = len(runtimes) + (len(ours) if neighbour is not None else 0)
+        progress.update(task, total=len(chosen) * turns * (settings.rounds + 1))
+        best_limits = None
+        for index, case in enumerate(chosen):
+            progress.update(task, description=case.name)
+            try:
+                if index % limits_every == 0:
+                    again = limits.measure(settings.threads)
+                    best_limits = again if best_limits is None else best_limits.better(again)
+            except RuntimeError as error:
+                if best_limits is None and index == 0:
+                    console.print(str(error), style="yellow", markup=False)
+            entry = measure_case(case, runtimes, settings, lambda: progress.advance(task))
+            if neighbour is not None:
+                entry["neighbour"] = measure_case(
+                    neighbour(case), ours, settings, lambda: progress.advance(task)
+                )
+            result["cases"].append(entry)
+            finish(result, best_limits)
+            keep(result)
+    return result
+
+
+COPIES = 5
+"""How many arrays of the size of a case's input, and as many of its output's, a process holds at most: what was drawn,
+its own of either for each measurement, and what it computes."""
+
+
+def too_large(case: Case, processes: int, memory: int) -> bool:
+    """Whether so many processes with a case loaded would take more than three quarters of this memory, in bytes."""
+    held = COPIES * (case.cost.bytes_read + case.cost.bytes_written)
+    return 0 < 0.75 * memory < processes * held
+
+
+def measure_case(
+    case: Case, runtimes: Sequence[Runtime], settings: Settings, advance: Callable[[], None]
+) -> dict[str, Any]:
+    """Everything about one case: checks, then times, of every runtime.
+
+    A case that does not fit into memory in all processes at once has one process after the other, which ends before the
+    next one starts: its rounds are not interleaved, and its entry says so with "apart".
+    """
+    apart = too_large(case, len(runtimes), machine.memory_bytes())
+    outcomes: dict[str, dict[str, dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="depthwise-bench-") as folder:
-        data.save(case, seed, Path(folder))
-        outcomes = {}
-        for runtime in runtimes:
-            outcomes[runtime.name] = prepare(runtime, case, Path(folder))
-            advance()
-        measure(runtimes, outcomes, rounds, seconds, advance)
+        data.save(case, settings.seed, Path(folder))
+        for group in [[runtime] for runtime in runtimes] if apart else [runtimes]:
+            if apart:
+                for runtime in runtimes:
+                    runtime.stop()
+            for runtime in group:
+                outcomes[runtime.name] = prepare(runtime, case, Path(folder))
+                advance()
+            measure(group, outcomes, settings.rounds, settings.seconds, advance)
     return {
         "case": case.to_json(),
         "cost": asdict(case.cost),
         "floor_ms": None,
+        **({"apart": True} if apart else {}),
         **{what: {name: found[what] for name, found in outcomes.items()} for what in report.MEASUREMENTS},
     }
 

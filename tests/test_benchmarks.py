@@ -85,6 +85,86 @@ class TestCases:
         assert cases.select(cases.TABLE, None) == cases.TABLE
 
 
+class TestLargeAndSample:
+    def test_large_are_the_27x27_and_31x31_layers_of_replknet(self) -> None:
+        assert [case.name for case in cases.LARGE] == [
+            "56x56x128-k31",
+            "14x14x512-k27",
+            "56x56x192-k31",
+            "14x14x768-k27",
+        ]
+
+    def test_a_sample_is_of_listed_cases_beyond_the_table_and_follows_its_seed(self) -> None:
+        beyond = cases.listed()[len(cases.TABLE) :]
+        drawn = cases.sample(40, seed=3)
+        assert len(set(drawn)) == 40
+        assert drawn == tuple(case for case in beyond if case in drawn)
+        assert not set(drawn) & set(cases.TABLE)
+        assert drawn == cases.sample(40, seed=3) != cases.sample(40, seed=4)
+
+    def test_a_sample_of_more_than_there_are_is_all_of_them(self) -> None:
+        assert cases.sample(10_000, seed=1) == cases.listed()[len(cases.TABLE) :]
+
+
+class TestNeighbour:
+    def test_a_well_shaped_layer_is_its_own_neighbour(self) -> None:
+        for case in (
+            Case(112, 112, 32, (3, 3)),
+            Case(112, 112, 64, (3, 3), (2, 2)),
+            Case(56, 56, 96, (7, 7), batch=8),
+            Case(28, 28, 240, (5, 5)),
+        ):
+            assert cases.neighbour(case) == case
+
+    @pytest.mark.parametrize(
+        ("case", "name"),
+        [
+            (Case(40, 30, 64, (3, 3), data_format="channels_first"), "40x30x64-k3"),
+            (Case(40, 30, 64, (3, 3), dilation=(2, 3), batch=4), "40x30x64-k3-n4"),
+            # valid: the neighbour has the size of the output
+            (Case(40, 30, 64, (3, 3), padding="valid"), "38x28x64-k3"),
+            (Case(40, 30, 64, (3, 3), padding=((2, 2), (0, 0))), "42x28x64-k3"),
+            # output channels, and their number rounded up: a quarter of the pixels for four times as many
+            (Case(40, 30, 32, (3, 3), multiplier=4), "40x30x128-k3"),
+            (Case(40, 32, 4, (3, 3)), "20x16x16-k3"),
+            # stride 3 becomes 2, on as many outputs; 1 and 2 are as near to sqrt(2)
+            (Case(60, 30, 64, (3, 3), (3, 3)), "40x20x64-k3-s2"),
+            (Case(60, 30, 64, (3, 3), (1, 3)), "120x20x64-k3-s2"),
+            (Case(60, 30, 64, (3, 3), (1, 2)), "60x15x64-k3"),
+            # kernels by the number of their taps that meet the image
+            (Case(100, 100, 64, (1, 1)), "100x100x64-k1"),
+            (Case(100, 100, 64, (1, 11)), "100x100x64-k3"),
+            (Case(100, 100, 64, (2, 2)), "100x100x64-k3"),
+            (Case(100, 100, 64, (11, 11)), "100x100x64-k7"),
+            (Case(100, 100, 64, (4, 5)), "100x100x64-k5"),
+            (Case(5, 5, 64, (11, 11)), "5x5x64-k5"),
+            (Case(1, 1, 3, (3, 3)), "1x1x16-k1"),
+        ],
+    )
+    def test_every_argument_becomes_the_nearest_well_shaped_one(self, case: Case, name: str) -> None:
+        assert cases.neighbour(case).name == name
+
+    def test_neighbours_of_random_layers_are_well_shaped_and_do_as_much(self) -> None:
+        drawn = cases.random_cases(400, seed=11)
+        intensities = []
+        for case in drawn:
+            beside = cases.neighbour(case)
+            assert (beside.data_format, beside.padding) == ("channels_last", "same")
+            assert (beside.multiplier, beside.dilation, beside.batch) == (1, (1, 1), case.batch)
+            assert beside.channels % cases.LANES == 0
+            assert beside.kernel in {(size, size) for size in cases.WELL_SHAPED_KERNELS}
+            assert beside.strides in {(1, 1), (2, 2)}
+            assert cases.neighbour(beside).channels == beside.channels
+            # No neighbour has so much more to do that a call, which costs both the same, would decide.
+            assert beside.cost.flops <= 3 * case.cost.flops
+            per_byte = [
+                found.flops / (found.bytes_read + found.bytes_written) for found in (case.cost, beside.cost)
+            ]
+            intensities.append(per_byte[1] / per_byte[0])
+        assert sum(ratio <= 3 for ratio in intensities) >= 0.97 * len(drawn)
+        assert max(intensities) <= 6
+
+
 class TestNetworks:
     def test_efficientnet_b0_has_the_layers_of_its_paper(self) -> None:
         assert networks.NETWORKS["EfficientNetB0"] == (

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from benchmarks import cases, data, limits, report, run, worker
 from benchmarks.cases import Case
-from benchmarks.peers import OURS, PEERS
+from benchmarks.peers import OURS, OURS_JAX, PEERS
 from benchmarks.peers.base import Peer, Problem, Program
 from benchmarks.runtimes import LostError, MissingError, Runtime
 
@@ -85,6 +85,12 @@ class TestReport:
         assert (judged.ratio, judged.best_peer) == (None, None)
         assert judged.gflops == pytest.approx(3.0)
 
+    def test_a_front_end_of_ours_is_no_peer_of_ours(self, result: dict[str, Any]) -> None:
+        case = result["cases"][0]
+        before = report.verdict(case, "inference")
+        case["inference"][OURS_JAX] = outcome(0.25)
+        assert report.verdict(case, "inference") == before
+
     def test_the_summary_takes_geometric_means_and_the_lowest_case(self, result: dict[str, Any]) -> None:
         means = report.summary(result["cases"])
         assert means["inference"]["ratio"] == pytest.approx(4.0)
@@ -141,7 +147,8 @@ class TestReport:
 class TestRun:
     def test_ours_is_always_among_the_peers_asked_for(self) -> None:
         assert run.choose_peers("litert, torch") == (OURS, "litert", "torch")
-        assert run.choose_peers(None) == tuple(PEERS)
+        assert run.choose_peers(None) == tuple(name for name in PEERS if name != OURS_JAX)
+        assert run.choose_peers("ours-jax,jax") == (OURS, OURS_JAX, "jax")
 
     def test_an_unknown_peer_is_named(self) -> None:
         with pytest.raises(ValueError, match="got caffe"):

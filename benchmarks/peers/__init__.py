@@ -17,17 +17,20 @@ class Entry:
         module: its module in this package.
         title: the library's name in print.
         options: what its `Adapter` is given, for libraries that are timed in more than one way.
+        ours: whether it is this package, through whichever of its front-ends: then it is nobody's peer.
     """
 
     module: str
     title: str
     options: tuple[tuple[str, str], ...] = ()
+    ours: bool = False
 
 
 OURS = "ours"
+OURS_JAX = "ours-jax"
 
 PEERS: dict[str, Entry] = {
-    OURS: Entry("ours", "depthwise"),
+    OURS: Entry("ours", "depthwise", ours=True),
     "torch": Entry("torch", "PyTorch", (("memory_format", "contiguous"),)),
     "torch-nhwc": Entry("torch", "PyTorch channels_last", (("memory_format", "channels_last"),)),
     "tensorflow": Entry("tensorflow", "TensorFlow"),
@@ -35,5 +38,9 @@ PEERS: dict[str, Entry] = {
     "onnxruntime": Entry("onnxruntime", "ONNX Runtime"),
     "openvino": Entry("openvino", "OpenVINO"),
     "litert": Entry("litert", "LiteRT"),
+    OURS_JAX: Entry("ours_jax", "depthwise.jax", ours=True),
 }
 """Every adapter by the name that `--peers` takes."""
+
+FRONT_ENDS = tuple(name for name, entry in PEERS.items() if entry.ours and name != OURS)
+"""This package once more, through a framework: timed when asked for, and left out when the best peer is sought."""

@@ -25,9 +25,13 @@ class Adapter(Peer):
             raise RuntimeError(f"JAX would use {allowed} threads rather than {threads}")
         jax.config.update("jax_platforms", "cpu")
 
+    def layer(self, problem: Problem) -> Any:
+        """The layer as a function of JAX arrays (x, kernel, bias), in the case's own layout."""
+        return _forward(problem)
+
     def inference(self, problem: Problem) -> list[Program]:
         """Convolution, bias and ReLU in one computation."""
-        layer, first = _forward(problem), problem.case.data_format == "channels_first"
+        layer, first = self.layer(problem), problem.case.data_format == "channels_first"
         x, kernel, bias, _ = _arrays(problem)
         compiled = jax.jit(layer).lower(x, kernel, bias).compile()
         return [
@@ -38,7 +42,7 @@ class Adapter(Peer):
 
     def training(self, problem: Problem) -> list[Program]:
         """The same with its vector-Jacobian product."""
-        layer, first = _forward(problem), problem.case.data_format == "channels_first"
+        layer, first = self.layer(problem), problem.case.data_format == "channels_first"
 
         def step(x: Any, kernel: Any, bias: Any, dy: Any) -> Any:
             y, pullback = jax.vjp(layer, x, kernel, bias)

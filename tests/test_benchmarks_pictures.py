@@ -1,0 +1,200 @@
+"""The benchmark's pictures: what goes into them, and that they are written; nothing here times anything."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("rich")
+
+from PIL import Image
+
+import depthwise
+from benchmarks import cases, limits, pictures
+from benchmarks.cases import Case
+from benchmarks.peers import FRONT_ENDS, OURS, PEERS
+from benchmarks.report import MEASUREMENTS, PASSES
+
+LAST, FIRST = Case(9, 8, 32, (3, 3)), Case(9, 8, 32, (5, 5), data_format="channels_first")
+LIMITS = limits.Limits(64, 100e9, ((1000, 80e9), (100_000, 20e9)))
+
+
+def entry(case: Case, **ms: float) -> dict[str, Any]:
+    cost = case.cost
+    return {
+        "case": case.to_json(),
+        "cost": {"flops": cost.flops, "bytes_read": cost.bytes_read, "bytes_written": cost.bytes_written},
+        "floor_ms": {what: limits.floor_ms(cost, LIMITS, passes=PASSES[what]) for what in MEASUREMENTS},
+        "inference": {name.replace("_", "-"): {"ms": time} for name, time in ms.items()},
+        "training": {
+            OURS: {"ms": 0.5},
+            "litert": {"unsupported": "computes no gradients"},
+            "jax": {"failed": "KeyError"},
+        },
+    }
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    return {
+        "versions": {OURS: {"isa": "avx2"}},
+        "limits": LIMITS.to_json(),
+        "cases": [
+            entry(LAST, ours=0.1, torch_nhwc=0.2, litert=0.05, ours_jax=0.01),
+            entry(FIRST, ours=0.2, torch=0.4),
+            entry(replace(LAST, batch=2), ours=0.3),
+        ],
+    }
+
+
+class TestFamily:
+    @pytest.mark.parametrize(
+        ("channels", "multiplier", "dtype", "isa", "kind"),
+        [
+            (8, 1, "float32", "avx512", "channels"),
+            (7, 1, "float32", "avx512", "columns"),
+            (7, 1, "float32", "avx2", "channels"),
+            (2, 4, "float16", "avx512", "channels"),
+            (4, 1, "float64", "avx512", "channels"),
+            (3, 1, "float64", "avx512", "columns"),
+            (1, 1, "float64", "neon", "channels"),
+        ],
+    )
+    def test_half_a_vector_of_output_channels_goes_to_the_channels_family(
+        self, channels: int, multiplier: int, dtype: str, isa: str, kind: str
+    ) -> None:
+        case = Case(9, 9, channels, (3, 3), multiplier=multiplier, dtype=dtype)
+        assert pictures.family(case, isa) == kind
+
+    def test_channels_first_images_go_to_the_columns_family(self) -> None:
+        assert pictures.family(FIRST, "avx512") == "columns"
+
+    @pytest.mark.parametrize(("rate", "kind"), [(96, "columns"), (97, "channels")])
+    def test_dilations_out_of_proportion_do_not(self, rate: int, kind: str) -> None:
+        # 2 * 96 is 16 times the image's 9 rows and the kernel's 3.
+        case = replace(FIRST, kernel=(3, 1), dilation=(rate, 1), padding=((rate, rate), (0, 0)))
+        assert pictures.family(case, "avx512") == kind
+
+    def test_every_instruction_set_has_a_vector(self) -> None:
+        assert set(depthwise.info().compiled_isas) <= set(pictures.VECTOR_BYTES)
+
+
+class TestPoints:
+    def test_rates_are_operations_over_times_below_the_roof(self, result: dict[str, Any]) -> None:
+        first, second = pictures.points(result, "channels", "inference")
+        cost = LAST.cost
+        assert first.name == LAST.name
+        assert first.intensity == pytest.approx(cost.arithmetic_intensity)
+        assert first.intensity < second.intensity
+        assert first.ours == pytest.approx(cost.flops / 0.1 / 1e6)
+        assert first.peer == "litert"
+        assert first.best == pytest.approx(cost.flops / 0.05 / 1e6)
+        moved = cost.bytes_read + cost.bytes_written
+        roof = min(100e9, first.intensity * LIMITS.copy_rate(moved))
+        assert first.roof == pytest.approx(roof / 1e9)
+
+    def test_training_counts_three_passes_below_the_same_roof(self, result: dict[str, Any]) -> None:
+        forward, _ = pictures.points(result, "channels", "inference")
+        training, _ = pictures.points(result, "channels", "training")
+        assert training.ours == pytest.approx(3 * LAST.cost.flops / 0.5 / 1e6)
+        assert training.roof == pytest.approx(forward.roof)
+        assert training.peer is None
+        assert math.isnan(training.best)
+
+    def test_without_limits_there_is_no_roof(self, result: dict[str, Any]) -> None:
+        for found in result["cases"]:
+            found["floor_ms"] = None
+        assert {point.roof for point in pictures.points(result, "columns", "inference")} == {None}
+
+
+class TestPlacing:
+    def test_what_is_far_apart_stays_and_what_is_crowded_spreads_about_its_middle(self) -> None:
+        assert pictures.spread([0.0, 5.0, 5.0, 9.0], 1.0) == pytest.approx([0.0, 4.5, 5.5, 9.0])
+
+    def test_crowds_that_meet_become_one(self) -> None:
+        placed = pictures.spread([0.0, 0.0, 1.0, 1.0], 1.0)
+        assert placed == pytest.approx([-1.0, 0.0, 1.0, 2.0])
+        assert pictures.spread([], 1.0) == []
+
+    def test_a_mark_has_a_lane_where_it_hides_none(self) -> None:
+        assert pictures.lanes([0.0, 0.5, 0.9, 1.2, 3.0], 1.0, 3) == [0, 1, 2, 0, 0]
+
+    def test_where_no_lane_is_free_it_takes_the_one_left_longest_ago(self) -> None:
+        assert pictures.lanes([0.0, 0.1, 0.2, 0.3], 1.0, 2) == [0, 1, 0, 1]
+
+
+class TestDraw:
+    def test_all_pictures_are_written(self, result: dict[str, Any], tmp_path: Path) -> None:
+        stored = tmp_path / "result.json"
+        stored.write_text(json.dumps({"table": result, "more": 1}))
+        out = tmp_path / "new folder"
+        assert pictures.main([str(stored), "--out", str(out)]) == 0
+        names = sorted(path.name for path in out.iterdir())
+        assert names == ["roofline-channels.png", "roofline-columns.png", "speed.png"]
+        for path in out.iterdir():
+            with Image.open(path) as picture:
+                assert picture.width == round(pictures.WIDTH * pictures.DPI)
+                assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+    def test_every_style_s_colour_is_in_the_picture(self, result: dict[str, Any], tmp_path: Path) -> None:
+        pictures.draw(result, tmp_path)
+        with Image.open(tmp_path / "speed.png") as picture:
+            found = {colour for _, colour in picture.convert("RGB").getcolors(2**24) or []}
+        for name in ("torch", "torch-nhwc", "litert"):
+            wanted = [int(pictures.STYLES[name][1][at : at + 2], 16) for at in (1, 3, 5)]
+            near = min(sum(abs(a - b) for a, b in zip(colour, wanted, strict=True)) for colour in found)
+            assert near <= 8, name
+
+    def test_a_family_without_cases_has_no_picture(self, result: dict[str, Any], tmp_path: Path) -> None:
+        del result["cases"][1]
+        assert [path.name for path in pictures.draw(result, tmp_path)] == [
+            "speed.png",
+            "roofline-channels.png",
+        ]
+
+    def test_rooflines_have_the_layers_of_a_suite_s_other_layout_each_once(
+        self, result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn: list[list[str]] = []
+        monkeypatch.setattr(
+            pictures, "roofline", lambda both, _: drawn.append([e["case"]["name"] for e in both["cases"]])
+        )
+        other = entry(replace(FIRST, channels=7), ours=0.1)
+        suite = {"table": result, "channels_first": {"cases": [result["cases"][1], other]}}
+        pictures.draw(suite, tmp_path)
+        for names in drawn:
+            assert sorted(names) == sorted(e["case"]["name"] for e in (*result["cases"], other))
+
+    def test_without_limits_peers_or_training_they_are_drawn_all_the_same(
+        self, result: dict[str, Any], tmp_path: Path
+    ) -> None:
+        result["limits"] = None
+        for found in result["cases"]:
+            found |= {"floor_ms": None, "inference": {OURS: {"ms": 0.1}}, "training": {}}
+        assert len(pictures.draw(result, tmp_path)) == 3
+
+    @pytest.mark.parametrize("emptied", ["cases", "times"])
+    def test_a_result_with_nothing_in_it_is_refused(
+        self, result: dict[str, Any], tmp_path: Path, emptied: str
+    ) -> None:
+        if emptied == "cases":
+            del result["cases"]
+        else:
+            for found in result["cases"]:
+                found |= {"inference": {}, "training": {}}
+        with pytest.raises(ValueError, match="expected a result"):
+            pictures.draw(result, tmp_path)
+
+    def test_every_peer_has_a_style_of_its_own(self) -> None:
+        assert set(pictures.STYLES) == set(PEERS) - {OURS, *FRONT_ENDS}
+        assert len(set(pictures.STYLES.values())) == len(pictures.STYLES)
+
+    def test_the_table_has_layers_of_both_families(self) -> None:
+        for isa in pictures.VECTOR_BYTES:
+            assert {pictures.family(case, isa) for case in cases.TABLE} == set(pictures.FAMILIES)
