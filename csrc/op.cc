@@ -149,7 +149,21 @@ double multiply_adds(const depthwise_params& p) {
          static_cast<double>(p.kernel_width);
 }
 
-depthwise_status run(Direction direction, Call call) {
+// The first kernel that takes this direction and these parameters.
+const Kernel* find_kernel(Direction direction, const depthwise_params& p) {
+  KernelSet set{};
+  compiled_set(isa_in_use().load(std::memory_order_relaxed), &set);
+  for (int i = 0; i < set.count; ++i) {
+    const Kernel& kernel = set.kernels[i];
+    if (kernel.direction == direction && kernel.dtype == p.dtype && kernel.accepts(p)) {
+      return &kernel;
+    }
+  }
+  return nullptr;
+}
+
+depthwise_status run(const Kernel* kernel, Call call) {
+  if (kernel == nullptr) return DEPTHWISE_INVALID_PARAMS;  // the columns family takes everything
   const depthwise_params& p = *call.params;
   const double macs = multiply_adds(p);
   const bool may_share = macs >= static_cast<double>(tuning::serial_macs);
@@ -161,17 +175,9 @@ depthwise_status run(Direction direction, Call call) {
   call.tasks = call.threads > 1 ? static_cast<int>(share * call.threads) : 1;
 
   const StandardFloatingPoint mode;
-  KernelSet set{};
-  compiled_set(isa_in_use().load(std::memory_order_relaxed), &set);
-  for (int i = 0; i < set.count; ++i) {
-    const Kernel& kernel = set.kernels[i];
-    if (kernel.direction == direction && kernel.dtype == p.dtype && kernel.accepts(p)) {
-      const bool done = kernel.run(call);
-      if (may_share) succession.end();
-      return done ? DEPTHWISE_OK : DEPTHWISE_OUT_OF_MEMORY;
-    }
-  }
-  return DEPTHWISE_INVALID_PARAMS;  // not reached: the columns family takes everything
+  const bool done = kernel->run(call);
+  if (may_share) succession.end();
+  return done ? DEPTHWISE_OK : DEPTHWISE_OUT_OF_MEMORY;
 }
 
 }  // namespace
@@ -197,7 +203,7 @@ extern "C" depthwise_status depthwise_forward(const depthwise_params* params, co
   call.bias = bias;
   call.y = y;
   call.preactivation = preactivation;
-  return depthwise::run(Direction::forward, call);
+  return depthwise::run(depthwise::find_kernel(Direction::forward, p), call);
 }
 
 extern "C" depthwise_status depthwise_backward(const depthwise_params* params, const void* x,
@@ -231,12 +237,17 @@ extern "C" depthwise_status depthwise_backward(const depthwise_params* params, c
   call.dx = dx;
   call.dkernel = dkernel;
   call.dbias = dbias;
+  if (dx != nullptr && dkernel != nullptr && !empty_input) {
+    const depthwise::Kernel* const both = depthwise::find_kernel(Direction::gradients, p);
+    if (both != nullptr) return depthwise::run(both, call);
+  }
   if (dx != nullptr && !empty_input) {
-    const depthwise_status status = depthwise::run(Direction::input_gradient, call);
+    const depthwise_status status =
+        depthwise::run(depthwise::find_kernel(Direction::input_gradient, p), call);
     if (status != DEPTHWISE_OK) return status;
   }
   if (dkernel == nullptr && dbias == nullptr) return DEPTHWISE_OK;
-  return depthwise::run(Direction::kernel_gradient, call);
+  return depthwise::run(depthwise::find_kernel(Direction::kernel_gradient, p), call);
 }
 
 extern "C" int depthwise_needs_preactivation(int32_t activation) {

@@ -46,83 +46,101 @@ struct ClippedTiles {
   Clipping<A> with(void* scratch) const { return {zeros, static_cast<const A**>(scratch)}; }
 };
 
-// Whether two neighbouring rows of results go through the same tiles: each row of the source then
-// serves both.
+// How far apart two rows of results are that go through the same tiles, where one's second row of
+// taps is the other's first: each row of the source then serves both. 0 where there are none.
 template <class S>
-bool rows_pair(const ClassPlans& plans, bool can_clip) {
-  if (tile_rows != 2 || plans.row_classes != 1) return false;
-  if (plans.rows[0].result_step != 1 || plans.rows[0].tap_step != 1) return false;
+int64_t pair_distance(const ClassPlans& plans, bool can_clip) {
+  if (tile_rows != 2) return 0;
+  const AxisPlan& rows = plans.rows[0];
+  if (rows.tap_step % max_of(1, rows.result_step) != 0) return 0;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
-    if (choose_dense_tiles<S>(plans.columns[i], 2, can_clip) == nullptr) return false;
+    if (choose_dense_tiles<S>(plans.columns[i], 2, can_clip) == nullptr) return 0;
   }
-  return true;
+  return rows.target_step * (rows.tap_step / rows.result_step);
 }
 
-// Makes the target rows [begin, end) of one image and block of channels, two at a time if `pairs`.
-// `taps` has room for the taps of a row class and one more.
+// Makes rows of one image and block of channels.
 template <class T, class S>
-void convolve_rows(const ClassPlans& plans, RowSource<T>& source, const PackedKernel<Compute<T>>& w,
-                   int64_t first_output, int64_t begin, int64_t end, bool pairs,
-                   const TargetView<S>& target, const TargetView<S>& preactivation,
-                   const Finish<Compute<T>>& finish, RowTaps<Compute<T>>* taps,
-                   const Clipping<Compute<T>>& clipping, auto&& after_row) {
-  Tile<S> tile{};
-  tile.rows = taps;
-  tile.channels = source.channels * source.multiplier;
-  tile.out_step = target.column;
-  tile.out_row = target.row;
-  tile.preactivation_step = preactivation.column;
-  tile.preactivation_row = preactivation.row;
-  tile.finish = &finish;
-  for (int64_t h = begin; h < end;) {
+struct RowMaker {
+  using A = Compute<T>;
+  const ClassPlans& plans;
+  RowSource<T>& source;
+  const PackedKernel<A>& w;
+  int64_t first_output;
+  const TargetView<S>& target;
+  const TargetView<S>& preactivation;
+  const Finish<A>& finish;
+  RowTaps<A>* taps;  // room for the taps of a row class and one more
+  const Clipping<A>& clipping;
+
+  // Target row h and, if `distance` is not 0, the one so far after it. Returns whether it made that
+  // one, too.
+  bool make(int64_t h, int64_t distance) const {
     const AxisPlan& rows = plans.rows[h % plans.row_classes];
     const int64_t t = (h - rows.target_first) / rows.target_step;
     const int64_t position = rows.position_of(t);
     const TapRange range = rows.valid_taps(t);
-    TapRange second{range.end, range.end};  // of the row after it, as taps of this one
-    if (pairs && h + 1 < end) {
-      const TapRange next = rows.valid_taps(t + 1);
-      if (range.begin < range.end && next.begin < next.end) {
-        second = {next.begin + 1, next.end + 1};
+    TapRange second{range.end, range.end};  // of the second row, as taps of this one
+    if (distance != 0) {
+      const TapRange other = rows.valid_taps(t + distance / rows.target_step);
+      if (range.begin < range.end && other.begin < other.end) {
+        second = {other.begin + 1, other.end + 1};
       }
     }
-    const int count = second.begin < second.end ? 2 : 1;
+    const bool both = second.begin < second.end;
     const auto kernel_row = [&](int64_t q) {
       return w.data + (rows.kernel_first + q * rows.kernel_step) * w.row + first_output;
     };
-    const int64_t last = count == 2 ? second.end : range.end;
+    const int64_t last = both ? second.end : range.end;
     for (int64_t q = range.begin; q < last; ++q) {
-      RowTaps<Compute<T>>& row = taps[q - range.begin];
+      RowTaps<A>& row = taps[q - range.begin];
       row.x = source(position + q * rows.tap_step);
-      // A row that does not meet the element has some weights, which nobody reads.
+      // Of a row that has no tap here, some weights, which nobody reads.
       row.w[0] = kernel_row(min_of(q, rows.taps - 1));
       if constexpr (tile_rows == 2) row.w[1] = kernel_row(max_of(q - 1, 0));
     }
-    tile.single_rows = (count == 2 ? second.begin : range.end) - range.begin;
-    tile.shared_rows = count == 2 ? range.end - second.begin : 0;
-    tile.second_rows = count == 2 ? second.end - range.end : 0;
+    Tile<S> tile{};
+    tile.rows = taps;
+    tile.channels = source.channels * source.multiplier;
+    tile.out_step = target.column;
+    tile.out_row = distance * target.row;
+    tile.preactivation_step = preactivation.column;
+    tile.preactivation_row = distance * preactivation.row;
+    tile.finish = &finish;
+    tile.single_rows = (both ? second.begin : range.end) - range.begin;
+    tile.shared_rows = both ? range.end - second.begin : 0;
+    tile.second_rows = both ? second.end - range.end : 0;
     tile.out = target.data + h * target.row;
     tile.preactivation =
         preactivation.data != nullptr ? preactivation.data + h * preactivation.row : nullptr;
     // While this row is computed, the rows that the next one needs besides are on their way.
-    const int64_t next = position + (rows.taps - 1) * rows.tap_step + count;
-    const auto fetch = [&](int64_t first, int64_t last_column) DW_INLINE_LAMBDA {
-      for (int64_t row = next; row < next + count * rows.result_step; ++row) {
-        source.fetch(row, first, last_column);
-      }
+    const int64_t step = both ? rows.tap_step : 1, more = both ? 2 : rows.result_step;
+    const int64_t next = position + (rows.taps - 1 + (both ? 1 : 0)) * rows.tap_step + step;
+    const auto fetch = [&](int64_t first, int64_t end) DW_INLINE_LAMBDA {
+      for (int64_t i = 0; i < more; ++i) source.fetch(next + i * step, first, end);
     };
     const auto nothing = [](int64_t, int64_t) {};
     for (int64_t i = 0; i < plans.column_classes; ++i) {
       if (i == 0 && source.height > 0 && next >= 0) {
-        run_row(plans.columns[i], count, source.pitch, w.column, clipping, tile, fetch);
+        run_row(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, tile, fetch);
       } else {
-        run_row(plans.columns[i], count, source.pitch, w.column, clipping, tile, nothing);
+        run_row(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, tile, nothing);
       }
     }
-    for (int i = 0; i < count; ++i) after_row(h + i);
-    h += count;
+    return both;
   }
-}
+
+  // The target rows [begin, end), in pairs where `distance` is not 0.
+  void make_rows(int64_t begin, int64_t end, int64_t distance) const {
+    const int64_t single = max_of(1, distance);
+    for (int64_t group = begin; group < end; group += distance != 0 ? 2 * distance : 1) {
+      for (int64_t h = group; h < min_of(group + single, end); ++h) {
+        const bool pairs = distance != 0 && h + distance < end;
+        if (!make(h, pairs ? distance : 0) && pairs) make(h + distance, 0);
+      }
+    }
+  }
+};
 
 // Whether rows are staged even if they could be read in place: where the lines that a tile reads
 // fall into a few sets of the first-level cache and evict each other. Side by side they do not.

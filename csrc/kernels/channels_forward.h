@@ -26,18 +26,17 @@ bool channels_forward(const Call& call) {
   ClassPlans plans;
   ClippedTiles<A> clipped;
   if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
-      !bias.pack(static_cast<const T*>(call.bias), outputs) || !plans.make_forward(p) ||
-      !clipped.make(plans, kernel, p, p.in_height)) {
+      !bias.pack(static_cast<const T*>(call.bias), outputs) ||
+      !plans.make_forward(p, least_tile_columns) || !clipped.make(plans, kernel, p, p.in_height)) {
     return false;
   }
-  const int64_t ring_rows = min_of(plans.row_reach() + 1, max_of(1, p.in_height));
-
   const bool direct =
       RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR) &&
       !stage_pays<T>(p, p.x);
   const bool in_place = p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
+  const int64_t distance = in_place ? pair_distance<T>(plans, clipped.zeros != nullptr) : 0;
+  const int64_t ring_rows = min_of(plans.row_reach(distance), max_of(1, p.in_height));
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
-  const bool pairs = in_place && rows_pair<T>(plans, clipped.zeros != nullptr);
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
   const int64_t wanted =
       direct ? direct_block<A>(p, outputs, hot_rows, p.in_width, p.out_height, tasks)
@@ -88,20 +87,20 @@ bool channels_forward(const Call& call) {
     const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.out_height);
     if (in_place) {
-      convolve_rows(plans, source, kernel, co0, begin, end, pairs, y, z, finish, row_taps, clipping,
-                    [](int64_t) {});
+      const RowMaker<T, T> maker{plans, source, kernel, co0, y, z, finish, row_taps, clipping};
+      maker.make_rows(begin, end, distance);
     } else {
       A* const y_row = reinterpret_cast<A*>(rows_made);
       A* const z_row = reinterpret_cast<A*>(rows_made + row_bytes);
       const TargetView<A> y_scratch{y_row, 0, pitch, 1};
       const TargetView<A> z_scratch{z.data != nullptr ? z_row : nullptr, 0, pitch, 1};
-      convolve_rows(plans, source, kernel, co0, begin, end, false, y_scratch, z_scratch, finish,
-                    row_taps, clipping, [&](int64_t h) {
-                      move_row(y, h, p.out_width, y_row, pitch, block_outputs);
-                      if (z.data != nullptr) {
-                        move_row(z, h, p.out_width, z_row, pitch, block_outputs);
-                      }
-                    });
+      const RowMaker<T, A> maker{plans,     source, kernel,   co0,     y_scratch,
+                                 z_scratch, finish, row_taps, clipping};
+      for (int64_t h = begin; h < end; ++h) {
+        maker.make(h, 0);
+        move_row(y, h, p.out_width, y_row, pitch, block_outputs);
+        if (z.data != nullptr) move_row(z, h, p.out_width, z_row, pitch, block_outputs);
+      }
     }
     if (streams) finish_streaming();
     return true;

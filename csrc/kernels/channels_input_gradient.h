@@ -32,24 +32,88 @@ DW_INLINE void sum_groups(A* row, int64_t channels, int64_t multiplier) {
   }
 }
 
+// What a call needs for rows of the input's gradient, whoever provides those of the output's.
+template <class T>
+class InputGradient {
+ public:
+  using A = Compute<T>;
+
+  bool make(const Call& call) {
+    const depthwise_params& p = *call.params;
+    if (!kernel_.pack(static_cast<const T*>(call.kernel), p) ||
+        !plans_.make_gradient(p, least_tile_columns) ||
+        !clipped_.make(plans_, kernel_, p, p.out_height)) {
+      return false;
+    }
+    in_place_ = p.multiplier == 1 && p.dx.channel == 1;
+    distance_ = in_place_ ? pair_distance<T>(plans_, clipped_.zeros != nullptr) : 0;
+    finish_ = {nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0,
+               in_place_ && streaming_pays<T>(p.batch * p.in_height * p.in_width * p.channels)};
+    return true;
+  }
+
+  // Rows of the output's gradient that have to be there at once.
+  int64_t reach() const { return plans_.row_reach(distance_); }
+
+  // Bytes of scratch for one task, of `outputs` output channels.
+  int64_t scratch_bytes(const depthwise_params& p, int64_t outputs) const {
+    return taps_bytes(p) + clipped_.bytes() + (in_place_ ? 0 : row_bytes(p, outputs));
+  }
+
+  // Writes the rows [begin, end) of one image's gradient, for the input channels [first, first +
+  // count). `dz` has the output channels that come from these.
+  void write_rows(const Call& call, RowSource<T>& dz, int64_t image, int64_t first, int64_t count,
+                  int64_t begin, int64_t end, char* scratch) const {
+    const depthwise_params& p = *call.params;
+    RowTaps<A>* const taps = reinterpret_cast<RowTaps<A>*>(scratch);
+    const Clipping<A> clipping = clipped_.with(scratch + taps_bytes(p));
+    const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, first), no_preactivation{};
+    const int64_t first_output = first * p.multiplier;
+    if (in_place_) {
+      const RowMaker<T, T> maker{plans_,           dz,      kernel_, first_output, dx,
+                                 no_preactivation, finish_, taps,    clipping};
+      maker.make_rows(begin, end, distance_);
+      if (finish_.stream) finish_streaming();
+      return;
+    }
+    A* const row = reinterpret_cast<A*>(scratch + taps_bytes(p) + clipped_.bytes());
+    const int64_t pitch = RowSource<T>::staged_pitch(count * p.multiplier);
+    const TargetView<A> scratch_row{row, 0, pitch, 1}, nowhere{};
+    const RowMaker<T, A> maker{plans_,  dz,      kernel_, first_output, scratch_row,
+                               nowhere, finish_, taps,    clipping};
+    for (int64_t h = begin; h < end; ++h) {
+      maker.make(h, 0);
+      for (int64_t w = 0; w < p.in_width; ++w) sum_groups(row + w * pitch, count, p.multiplier);
+      move_row(dx, h, p.in_width, row, pitch, count);
+    }
+  }
+
+ private:
+  static int64_t taps_bytes(const depthwise_params& p) {
+    return round_up((p.kernel_height + 1) * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
+  }
+  static int64_t row_bytes(const depthwise_params& p, int64_t outputs) {
+    return p.in_width * RowSource<T>::staged_pitch(outputs) * static_cast<int64_t>(sizeof(A));
+  }
+
+  PackedKernel<A> kernel_;
+  ClassPlans plans_;
+  ClippedTiles<A> clipped_;
+  Finish<A> finish_;
+  int64_t distance_;
+  bool in_place_;
+};
+
 template <class T>
 bool channels_input_gradient(const Call& call) {
   using A = Compute<T>;
   const depthwise_params& p = *call.params;
   const int64_t outputs = p.channels * p.multiplier;
-  PackedKernel<A> kernel;
-  ClassPlans plans;
-  ClippedTiles<A> clipped;
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p) || !plans.make_gradient(p) ||
-      !clipped.make(plans, kernel, p, p.out_height)) {
-    return false;
-  }
-  const int64_t ring_rows = min_of(plans.row_reach() + 1, max_of(1, p.out_height));
-
+  InputGradient<T> gradient;
+  if (!gradient.make(call)) return false;
+  const int64_t ring_rows = min_of(gradient.reach(), max_of(1, p.out_height));
   const bool direct = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation) &&
                       !stage_pays<T>(p, p.dy);
-  const bool in_place = p.multiplier == 1 && p.dx.channel == 1;
-  const bool pairs = in_place && rows_pair<T>(plans, clipped.zeros != nullptr);
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
   const int64_t wanted =
       direct ? direct_block<A>(p, outputs, ring_rows + 1, p.out_width, p.in_height, tasks)
@@ -58,52 +122,28 @@ bool channels_input_gradient(const Call& call) {
   const int64_t block_rows = row_block(p.in_height, p.batch * channels.count, call.tasks);
   const int64_t row_blocks = ceil_div(p.in_height, block_rows);
   const bool fetches = fetching_pays<T>(p.batch * p.out_height * p.out_width * outputs);
-  const bool streams =
-      in_place && streaming_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
-  const Finish<A> finish{nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0, streams};
 
   return parallel(p.batch * row_blocks * channels.count, call.threads, [&](int64_t task) {
     const int64_t block = task % channels.count;
     const int64_t rows = task / channels.count % row_blocks;
     const int64_t image = task / channels.count / row_blocks;
     const int64_t c0 = channels.begin(block), count = channels.end(block) - c0;
-    const int64_t co0 = c0 * p.multiplier, block_outputs = count * p.multiplier;
-    const int64_t pitch = RowSource<T>::staged_pitch(block_outputs);
+    const int64_t block_outputs = count * p.multiplier;
     const int64_t ring =
         direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.out_width, block_outputs);
-    const int64_t taps =
-        round_up((p.kernel_height + 1) * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
-    const int64_t row_bytes = in_place ? 0 : p.in_width * pitch * static_cast<int64_t>(sizeof(A));
     char* scratch = static_cast<char*>(
-        thread_scratch(static_cast<size_t>(ring + taps + clipped.bytes() + row_bytes)));
+        thread_scratch(static_cast<size_t>(ring + gradient.scratch_bytes(p, block_outputs))));
     if (scratch == nullptr) return false;
 
-    RowSource<T> source = gradient_source<T>(call, image, co0, block_outputs);
+    RowSource<T> dz = gradient_source<T>(call, image, c0 * p.multiplier, block_outputs);
     if (direct) {
-      source.use_direct();
+      dz.use_direct();
     } else {
-      source.use_ring(scratch, ring_rows);
+      dz.use_ring(scratch, ring_rows);
     }
-    if (fetches) source.height = p.out_height;
-    RowTaps<A>* const row_taps = reinterpret_cast<RowTaps<A>*>(scratch + ring);
-    const Clipping<A> clipping = clipped.with(scratch + ring + taps);
-    char* const rows_made = scratch + ring + taps + clipped.bytes();
-    const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, c0);
+    if (fetches) dz.height = p.out_height;
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.in_height);
-    if (in_place) {
-      convolve_rows(plans, source, kernel, co0, begin, end, pairs, dx, TargetView<T>{}, finish,
-                    row_taps, clipping, [](int64_t) {});
-    } else {
-      A* const row = reinterpret_cast<A*>(rows_made);
-      convolve_rows(plans, source, kernel, co0, begin, end, false, TargetView<A>{row, 0, pitch, 1},
-                    TargetView<A>{}, finish, row_taps, clipping, [&](int64_t h) {
-                      for (int64_t w = 0; w < p.in_width; ++w) {
-                        sum_groups(row + w * pitch, count, p.multiplier);
-                      }
-                      move_row(dx, h, p.in_width, row, pitch, count);
-                    });
-    }
-    if (streams) finish_streaming();
+    gradient.write_rows(call, dz, image, c0, count, begin, end, scratch + ring);
     return true;
   });
 }

@@ -17,24 +17,6 @@ constexpr int gradient_rows_for(int columns) {
   return fitting < 1 ? 1 : fitting < square ? fitting : square;
 }
 
-// Taps side by side: the outputs that each of them, all of them and some of them meet.
-struct TapColumns {
-  TapRange each[gradient_columns];
-  TapRange common, any;
-
-  TapColumns(const Axis& columns, int64_t first, int64_t count)
-      : common{0, columns.out}, any{columns.out, 0} {
-    for (int64_t q = 0; q < count; ++q) {
-      each[q] = outputs_of_tap(columns, first + q);
-      common.begin = max_of(common.begin, each[q].begin);
-      common.end = min_of(common.end, each[q].end);
-      any.begin = min_of(any.begin, each[q].begin);
-      any.end = max_of(any.end, each[q].end);
-    }
-    if (common.begin >= common.end) common = {any.end, any.end};
-  }
-};
-
 // Sums for a rectangle of taps, over the output rows of a block.
 template <class T>
 struct TapSums {
@@ -42,8 +24,8 @@ struct TapSums {
   RowSource<T>* x;
   RowSource<T>* dz;
   Axis columns;
-  int64_t tap;  // first tap of each row of taps
-  const TapColumns* tap_columns;
+  int64_t tap;         // first tap of each row of taps
+  int64_t classes;     // outputs so many columns apart are a whole number of taps apart
   int64_t x_row;       // input row of the first row of taps, for output row `begin`
   int64_t x_row_step;  // and for each further output row
   int64_t x_tap_step;  // and for each further row of taps
@@ -53,77 +35,105 @@ struct TapSums {
   int64_t tap_pitch, row_pitch;
 };
 
-// `stride` columns from one output to the next with adjacent taps, so that each element of the
-// input is loaded once for all the taps it meets; 0 for any other stride and dilation.
+// Adds `together` outputs, whose first elements of the input are `stride` elements apart: each
+// element is loaded once for all the taps and outputs that it belongs to. With `clipped`, only the
+// elements [begin, end) meet the input.
+template <int together, int stride, bool clipped, class A, int rows, int taps>
+DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], int64_t x_step,
+                           const A* dz, int64_t z_step, int64_t begin, int64_t end) {
+  Vec<A> g[together];
+#pragma GCC unroll 8
+  for (int u = 0; u < together; ++u) g[u] = load(dz + u * z_step);
+#pragma GCC unroll 32
+  for (int c = 0; c < (together - 1) * stride + taps; ++c) {
+    if constexpr (clipped) {
+      if (c < begin || c >= end) continue;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const Vec<A> value = in_register(load(x[i] + c * x_step));
+#pragma GCC unroll 8
+      for (int u = 0; u < together; ++u) {
+        const int q = c - u * stride;
+        if (q >= 0 && q < taps) sums[i][q] = fma(value, g[u], sums[i][q]);
+      }
+    }
+  }
+}
+
+// One row of outputs whose taps are elements apart as in add_outputs(): every `classes`-th output
+// in turn, so that they are so with a dilation, too.
+template <int stride, class A, int rows, int taps>
+DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], const A* dz,
+                       const Axis& a, int64_t tap, int64_t classes, int64_t x_pitch,
+                       int64_t z_pitch) {
+  const int64_t x_step = a.dilation * x_pitch, z_step = classes * z_pitch;
+  for (int64_t first = 0; first < classes; ++first) {
+    const int64_t count = first < a.out ? ceil_div(a.out - first, classes) : 0;
+    int64_t position = first * a.stride + tap * a.dilation - a.pad;
+    const A* g = dz + first * z_pitch;
+    const auto add = [&]<int together>() DW_INLINE_LAMBDA {
+      constexpr int64_t reach = (together - 1) * stride + taps;
+      const A* from[rows];
+      for (int i = 0; i < rows; ++i) from[i] = x[i] + position * x_pitch;
+      const int64_t last = position + (reach - 1) * a.dilation;
+      if (position >= 0 && last < a.in) {
+        add_outputs<together, stride, false>(sums, from, x_step, g, z_step, 0, reach);
+      } else {
+        const int64_t begin = position >= 0 ? 0 : ceil_div(-position, a.dilation);
+        const int64_t end = position >= a.in ? 0 : ceil_div(a.in - position, a.dilation);
+        add_outputs<together, stride, true>(sums, from, x_step, g, z_step, begin, end);
+      }
+      position += together * stride * a.dilation;
+      g += together * z_step;
+    };
+    int64_t k = 0;
+    for (; k + 4 <= count; k += 4) add.template operator()<4>();
+    if (k + 2 <= count) {
+      add.template operator()<2>();
+      k += 2;
+    }
+    if (k < count) add.template operator()<1>();
+  }
+}
+
+// `stride` elements of the input from one output to the next, each a tap apart (1 or 2); 0 for any
+// other stride and dilation, where each element is loaded once per tap.
 template <int rows, int taps, int stride, class T>
 [[gnu::noinline]] void add_taps(const TapSums<T>& given) {
   using A = Compute<T>;
-  constexpr int together = 4;  // output columns
   const TapSums<T> s = given;
   const Axis a = s.columns;
-  const TapRange common = s.tap_columns->common, any = s.tap_columns->any;
-  const TapRange* const ranges = s.tap_columns->each;
   const int64_t x_pitch = s.x->pitch, z_pitch = s.dz->pitch;
-  const int64_t tap_step = a.dilation * x_pitch, column_step = a.stride * x_pitch;
-  const int64_t shift = (s.tap * a.dilation - a.pad) * x_pitch + s.channel;
-  Vec<A> sums[rows][taps] = {};
+  Vec<A> sums[rows][taps];
+  for (int i = 0; i < rows; ++i) {
+    for (int q = 0; q < taps; ++q) sums[i][q] = load(s.partial + i * s.row_pitch + q * s.tap_pitch);
+  }
   for (int64_t h = s.begin; h < s.end; ++h) {
     const A* x[rows];
     for (int i = 0; i < rows; ++i) {
-      x[i] = (*s.x)(s.x_row + (h - s.begin) * s.x_row_step + i * s.x_tap_step) + shift;
+      x[i] = (*s.x)(s.x_row + (h - s.begin) * s.x_row_step + i * s.x_tap_step) + s.channel;
     }
     const A* const dz = (*s.dz)(h) + s.channel;
-    const auto one_by_one = [&](int64_t first, int64_t last) {
-      for (int64_t w = first; w < last; ++w) {
-        const Vec<A> g = load(dz + w * z_pitch);
-#pragma GCC unroll 8
-        for (int q = 0; q < taps; ++q) {
-          if (w < ranges[q].begin || w >= ranges[q].end) continue;
-#pragma GCC unroll 8
-          for (int i = 0; i < rows; ++i) {
-            sums[i][q] = fma(load(x[i] + w * column_step + q * tap_step), g, sums[i][q]);
-          }
-        }
-      }
-    };
-    one_by_one(any.begin, common.begin);
-    int64_t w = common.begin;
     if constexpr (stride > 0) {
-      for (; w + together <= common.end; w += together) {
-        Vec<A> g[together];
-#pragma GCC unroll 8
-        for (int u = 0; u < together; ++u) g[u] = load(dz + (w + u) * z_pitch);
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; ++i) {
-          const A* const xw = x[i] + w * column_step;
-#pragma GCC unroll 32
-          for (int c = 0; c < (together - 1) * stride + taps; ++c) {
-            const Vec<A> value = in_register(load(xw + c * x_pitch));
-#pragma GCC unroll 8
-            for (int u = 0; u < together; ++u) {
-              const int q = c - u * stride;
-              if (q >= 0 && q < taps) sums[i][q] = fma(value, g[u], sums[i][q]);
-            }
-          }
-        }
-      }
+      add_row<stride>(sums, x, dz, a, s.tap, s.classes, x_pitch, z_pitch);
     } else {
-      for (; w < common.end; ++w) {
-        const Vec<A> g = load(dz + w * z_pitch);
 #pragma GCC unroll 8
-        for (int i = 0; i < rows; ++i) {
-          const A* const xw = x[i] + w * column_step;
+      for (int q = 0; q < taps; ++q) {
+        const TapRange outputs = outputs_of_tap(a, s.tap + q);
+        const int64_t shift = (s.tap + q) * a.dilation - a.pad;
+        for (int64_t w = outputs.begin; w < outputs.end; ++w) {
+          const Vec<A> g = load(dz + w * z_pitch);
+          const int64_t at = (w * a.stride + shift) * x_pitch;
 #pragma GCC unroll 8
-          for (int q = 0; q < taps; ++q) sums[i][q] = fma(load(xw + q * tap_step), g, sums[i][q]);
+          for (int i = 0; i < rows; ++i) sums[i][q] = fma(load(x[i] + at), g, sums[i][q]);
         }
       }
     }
-    one_by_one(w, any.end);
   }
   for (int i = 0; i < rows; ++i) {
     for (int q = 0; q < taps; ++q) {
-      A* const to = s.partial + i * s.row_pitch + q * s.tap_pitch;
-      store(to, load(to) + sums[i][q]);
+      store(s.partial + i * s.row_pitch + q * s.tap_pitch, sums[i][q]);
     }
   }
 }
@@ -161,10 +171,16 @@ TapSumsChoice<T> choose_tap_sums(int64_t taps) {
   return choices[taps - 1];
 }
 
+// Outputs that are a whole number of taps apart: every so many-th one.
+inline int64_t output_classes(const Axis& a) {
+  return a.dilation / greatest_common_divisor(a.stride, a.dilation);
+}
+
 template <class T>
 TapSumsChoice<T> choose_tap_sums(const Axis& columns, int64_t taps) {
-  if (columns.dilation == 1 && columns.stride == 1) return choose_tap_sums<1, T>(taps);
-  if (columns.dilation == 1 && columns.stride == 2) return choose_tap_sums<2, T>(taps);
+  const int64_t step = output_classes(columns) * columns.stride;
+  if (step == columns.dilation) return choose_tap_sums<1, T>(taps);
+  if (step == 2 * columns.dilation) return choose_tap_sums<2, T>(taps);
   return choose_tap_sums<0, T>(taps);
 }
 
@@ -185,20 +201,21 @@ void add_all_taps(const depthwise_params& p, TapSums<T> s, int64_t channels, int
   const Axis rows = row_axis(p);
   A* const partial = s.partial;
   const auto run = [&](TapSumsFunction<T> function, int64_t i, int64_t first, int64_t last) {
-    if (first >= last) return;
-    s.begin = first;
-    s.end = last;
-    s.x_row = first * rows.stride + i * rows.dilation - rows.pad;
-    over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
-      s.channel = channel;
-      s.partial = partial + i * s.row_pitch + s.tap * s.tap_pitch + slot;
-      function(s);
-    });
+    // A few rows of all channels at a time, which the first-level cache keeps, but so many outputs
+    // that loading and storing the sums does not count.
+    const int64_t together = ceil_div(tuning::gradient_outputs, max_of(1, p.out_width));
+    for (s.begin = first; s.begin < last; s.begin = s.end) {
+      s.end = min_of(last, s.begin + together);
+      s.x_row = s.begin * rows.stride + i * rows.dilation - rows.pad;
+      over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
+        s.channel = channel;
+        s.partial = partial + i * s.row_pitch + s.tap * s.tap_pitch + slot;
+        function(s);
+      });
+    }
   };
   for (s.tap = 0; s.tap < p.kernel_width;) {
     const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
-    const TapColumns tap_columns(s.columns, s.tap, taps);
-    s.tap_columns = &tap_columns;
     const TapSumsChoice<T> choice = choose_tap_sums<T>(s.columns, taps);
     for (int64_t i = 0; i < p.kernel_height;) {
       const int64_t count = i + choice.rows <= p.kernel_height ? choice.rows : 1;
@@ -229,6 +246,7 @@ void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int6
     s.x = &x;
     s.dz = &dz;
     s.columns = column_axis(p);
+    s.classes = output_classes(s.columns);
     s.x_row_step = p.stride_height;
     s.x_tap_step = p.dilation_height;
     s.partial = partial;
@@ -282,8 +300,10 @@ int64_t gradient_rows(const depthwise_params& p, int64_t outputs) {
   return max_of(1, tuning::staged_bytes / max_of(1, bytes));
 }
 
+// The parts' sums, and what they are cut into. With `input_gradient`, its rows are written on the
+// way, while those of the output's gradient that they are made of are near.
 template <class T>
-bool channels_kernel_gradient(const Call& call) {
+bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
   using A = Compute<T>;
   const depthwise_params& p = *call.params;
   const int64_t outputs = p.channels * p.multiplier;
@@ -314,14 +334,18 @@ bool channels_kernel_gradient(const Call& call) {
     const int64_t c0 = channels.begin(block), count = channels.end(block) - c0;
     const int64_t co0 = c0 * p.multiplier, block_outputs = count * p.multiplier;
     const int64_t block_rows = gradient_rows<A>(p, block_outputs);
+    const int64_t dx_reach = input_gradient != nullptr ? input_gradient->reach() : 0;
     const int64_t x_rows =
         min_of((block_rows - 1) * p.stride_height + reach, max_of(1, p.in_height));
-    const int64_t z_rows = min_of(block_rows, p.out_height);
+    const int64_t z_rows = min_of(block_rows + 2 * dx_reach, p.out_height);
     const int64_t x_ring =
         direct_x ? 0 : RowSource<T>::ring_bytes(x_rows, p.in_width, block_outputs);
     const int64_t z_ring =
         direct_dz ? 0 : RowSource<T>::ring_bytes(z_rows, p.out_width, block_outputs);
-    char* scratch = static_cast<char*>(thread_scratch(static_cast<size_t>(x_ring + z_ring + 64)));
+    const int64_t dx_bytes =
+        input_gradient != nullptr ? input_gradient->scratch_bytes(p, block_outputs) : 0;
+    char* scratch =
+        static_cast<char*>(thread_scratch(static_cast<size_t>(x_ring + z_ring + dx_bytes + 64)));
     if (scratch == nullptr) return false;
 
     A* const partial =
@@ -332,6 +356,8 @@ bool channels_kernel_gradient(const Call& call) {
       }
     }
     const Part part = part_of(rows, parts, index);
+    RowSource<T> dz{};
+    int64_t dz_image = -1;
     for (int64_t row = part.begin; row < part.end;) {
       const int64_t image = row / p.out_height, begin = row % p.out_height;
       const int64_t end = min_of(min_of(begin + block_rows, p.out_height), begin + part.end - row);
@@ -346,13 +372,23 @@ bool channels_kernel_gradient(const Call& call) {
       } else {
         x.use_ring(scratch, x_rows);
       }
-      RowSource<T> dz = gradient_source<T>(call, image, co0, block_outputs);
-      if (direct_dz) {
-        dz.use_direct();
-      } else {
-        dz.use_ring(scratch + x_ring, z_rows);
+      if (image != dz_image) {
+        dz = gradient_source<T>(call, image, co0, block_outputs);
+        if (direct_dz) {
+          dz.use_direct();
+        } else {
+          dz.use_ring(scratch + x_ring, z_rows);
+        }
+        dz_image = image;
       }
       sum_rows(p, x, dz, block_outputs, begin, end, call.dkernel != nullptr, partial, pitch);
+      if (input_gradient != nullptr) {
+        // The rows of the input that begin in these rows of the output.
+        const int64_t from = begin == 0 ? 0 : min_of(begin * p.stride_height, p.in_height);
+        const int64_t to =
+            end == p.out_height ? p.in_height : min_of(end * p.stride_height, p.in_height);
+        input_gradient->write_rows(call, dz, image, c0, count, from, to, scratch + x_ring + z_ring);
+      }
       row += end - begin;
     }
     return true;
@@ -383,6 +419,18 @@ bool channels_kernel_gradient(const Call& call) {
     write_gradient<T>(p, partials + tap * pitch, part_elements, parts, channels, sums, place);
     return true;
   });
+}
+
+template <class T>
+bool channels_kernel_gradient(const Call& call) {
+  return sum_parts<T>(call, nullptr);
+}
+
+// Both gradients in one pass.
+template <class T>
+bool channels_gradients(const Call& call) {
+  InputGradient<T> input_gradient;
+  return input_gradient.make(call) && sum_parts<T>(call, &input_gradient);
 }
 
 }  // namespace depthwise::DW_ISA

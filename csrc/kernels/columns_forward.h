@@ -54,7 +54,8 @@ bool columns_forward(const Call& call) {
       spread(phase_block<A>(p), p.out_height, p.batch * p.channels, call.tasks);
   const Phases phases(p, block);
   const PlaneTasks tasks(p, p.out_height, p.out_width, block);
-  const AxisPlan rows = forward_plan(row_axis(p)), all_columns = forward_plan(column_axis(p));
+  const AxisPlan rows = forward_plan(row_axis(p), 0, 1);
+  const AxisPlan all_columns = forward_plan(column_axis(p), 0, 1);
   const ClampRange<A> clamp = clamp_range<A>(p.activation);
   CallMemory offsets;
   if (!phases.offsets(offsets)) return false;

@@ -92,7 +92,7 @@ class PlaneGradient {
       : call_(call),
         p_(*call.params),
         phases_(p_, phase_block<A>(p_)),
-        rows_(forward_plan(row_axis(p_))),
+        rows_(forward_plan(row_axis(p_), 0, 1)),
         clip_(rows_, phases_.block.rows),
         taps_(p_.kernel_height * p_.kernel_width),
         outputs_(p_.channels * p_.multiplier),

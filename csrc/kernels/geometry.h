@@ -67,29 +67,59 @@ struct AxisPlan {
   }
 };
 
-inline AxisPlan forward_plan(const Axis& a) {
-  AxisPlan plan{a.out, a.kernel, a.in, -a.pad, a.stride, a.dilation, 0, 1, 0, 1, 0, 0};
+inline int64_t greatest_common_divisor(int64_t a, int64_t b) {
+  while (b != 0) {
+    const int64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return a;
+}
+
+// The results index, index + classes, ...
+inline AxisPlan forward_plan(const Axis& a, int64_t index, int64_t classes) {
+  AxisPlan plan{};
+  plan.count = index < a.out ? ceil_div(a.out - index, classes) : 0;
+  plan.taps = a.kernel;
+  plan.extent = a.in;
+  plan.position = index * a.stride - a.pad;
+  plan.result_step = classes * a.stride;
+  plan.tap_step = a.dilation;
+  plan.kernel_step = 1;
+  plan.target_first = index;
+  plan.target_step = classes;
   plan.find_full();
   return plan;
+}
+
+// Classes of results that are a whole number of taps apart, so that they share elements of the
+// source: every second one for a dilation of 2. One where the classes would have fewer results
+// than `least`.
+inline int64_t forward_classes(const Axis& a, int64_t least) {
+  const int64_t classes = a.dilation / greatest_common_divisor(a.stride, a.dilation);
+  return a.out / classes >= least ? classes : 1;
 }
 
 // Classes of positions of the input's gradient: one per residue modulo the stride that occurs.
 inline int64_t gradient_classes(const Axis& a) { return max_of(1, min_of(a.stride, a.in)); }
 
-// The gradient of the input at the positions index, index + stride, ...
-inline AxisPlan gradient_plan(const Axis& a, int64_t index) {
+// The same, each divided further so that positions are a whole number of taps apart, as in
+// forward_classes().
+inline int64_t divided_gradient_classes(const Axis& a, int64_t least) {
+  const int64_t classes = a.stride * (a.dilation / greatest_common_divisor(a.stride, a.dilation));
+  return a.in / classes >= least ? classes : gradient_classes(a);
+}
+
+// The gradient of the input at the positions index, index + step, ... The step is a multiple of the
+// stride.
+inline AxisPlan gradient_plan(const Axis& a, int64_t index, int64_t step) {
   AxisPlan plan{};
   plan.extent = a.out;
-  plan.result_step = 1;
+  plan.result_step = step / a.stride;
   plan.target_first = index;
-  plan.target_step = a.stride;
-  plan.count = plan.target_first < a.in ? ceil_div(a.in - plan.target_first, a.stride) : 0;
-  int64_t gcd = a.stride;
-  for (int64_t b = a.dilation; b != 0;) {
-    const int64_t rest = gcd % b;
-    gcd = b;
-    b = rest;
-  }
+  plan.target_step = step;
+  plan.count = plan.target_first < a.in ? ceil_div(a.in - plan.target_first, step) : 0;
+  const int64_t gcd = greatest_common_divisor(a.stride, a.dilation);
   const int64_t period = a.stride / gcd;
   const int64_t first = plan.target_first + a.pad;
   plan.tap_step = a.dilation / gcd;

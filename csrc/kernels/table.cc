@@ -26,6 +26,12 @@ bool takes_columns(const depthwise_params& p) {
   };
   return in_proportion(row_axis(p)) && in_proportion(column_axis(p));
 }
+// Both gradients in one pass: rows of the output's gradient between two parts are staged twice.
+template <class T>
+bool takes_gradients(const depthwise_params& p) {
+  return takes_channels<T>(p) && (p.kernel_height - 1) * p.dilation_height / p.stride_height <=
+                                     tuning::most_shared_halo_rows;
+}
 bool takes_all(const depthwise_params&) { return true; }
 
 #define DW_FAMILY(family, T, dtype, code, accepts)                                     \
@@ -36,9 +42,11 @@ bool takes_all(const depthwise_params&) { return true; }
     #family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,      \
         family##_kernel_gradient<T>                                                    \
   }
-#define DW_KERNELS(T, dtype, code)                        \
-  DW_FAMILY(channels, T, dtype, code, takes_channels<T>), \
-      DW_FAMILY(columns, T, dtype, code, takes_columns),  \
+#define DW_KERNELS(T, dtype, code)                                              \
+  {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>, \
+   channels_gradients<T>},                                                      \
+      DW_FAMILY(channels, T, dtype, code, takes_channels<T>),                   \
+      DW_FAMILY(columns, T, dtype, code, takes_columns),                        \
       DW_FAMILY(channels, T, dtype "_any", code, takes_all)
 
 constexpr Kernel table[] = {

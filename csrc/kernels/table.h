@@ -3,7 +3,8 @@
 // A kernel's name is <family>_<direction>_<dtype>, with _any added for the one that takes what no
 // other does:
 //   family     channels (vectors along channels) or columns (vectors along the columns of a plane)
-//   direction  forward, input_gradient or kernel_gradient (which gives the bias's gradient too)
+//   direction  forward, input_gradient, kernel_gradient (which gives the bias's gradient too) or
+//              gradients: all three in one pass, for those shapes for which that is faster
 #ifndef DEPTHWISE_KERNELS_TABLE_H_
 #define DEPTHWISE_KERNELS_TABLE_H_
 
@@ -11,7 +12,7 @@
 
 namespace depthwise {
 
-enum class Direction { forward, input_gradient, kernel_gradient };
+enum class Direction { forward, input_gradient, kernel_gradient, gradients };
 
 // One call of the op, as a kernel sees it. Pointers that a direction does not use are null.
 struct Call {

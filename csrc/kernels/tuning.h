@@ -73,12 +73,18 @@ constexpr int64_t gradient_staged_taps = 144;
 // may evict each other before they are used again.
 constexpr int64_t evicting_bytes = 1024;
 
+// Outputs that a kernel's gradient goes over between loading and storing its sums.
+constexpr int64_t gradient_outputs = 28;
+
 // Kernel gradients are summed in this many parts at most, whatever the number of threads: the
 // partition fixes the bits.
 constexpr int64_t gradient_parts = 32;
 // A part has so many rows of outputs at least: 3x3 on 14x14x512 took 42 us with 4, 40 with 8 (Zen
 // 5).
 constexpr int64_t gradient_part_rows = 8;
+// Both gradients go in one pass if the rows of the output's gradient that a row of the input's
+// needs beside its own are no more than this: within each part some of them are staged twice.
+constexpr int64_t most_shared_halo_rows = 6;
 constexpr int64_t gradient_parts_bytes = 16 * 1024 * 1024;  // memory for their partial sums
 
 }  // namespace depthwise::tuning
