@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/teams.h"
@@ -35,6 +36,14 @@ class Buffer {
   }
   void* data() const { return held_ ? view_.buf : nullptr; }
 
+  // Whether the stretches of memory from each one's first element to its last have a byte in
+  // common.
+  bool may_overlap(const Buffer& other) const {
+    const auto [begin, end] = stretch();
+    const auto [other_begin, other_end] = other.stretch();
+    return begin < other_end && other_begin < end;
+  }
+
   depthwise_image_strides image_strides(bool channels_first) const {
     if (!held_) return {};
     const int channel = channels_first ? 1 : 3;
@@ -48,6 +57,17 @@ class Buffer {
 
  private:
   int64_t stride(int axis) const { return view_.strides[axis] / view_.itemsize; }
+
+  std::pair<uintptr_t, uintptr_t> stretch() const {
+    if (!held_ || view_.len == 0) return {0, 0};
+    uintptr_t begin = reinterpret_cast<uintptr_t>(view_.buf);
+    uintptr_t end = begin + static_cast<uintptr_t>(view_.itemsize);
+    for (int axis = 0; axis < view_.ndim; ++axis) {
+      const Py_ssize_t reach = (view_.shape[axis] - 1) * view_.strides[axis];
+      (reach < 0 ? begin : end) += static_cast<uintptr_t>(reach);
+    }
+    return {begin, end};
+  }
 
   Py_buffer view_{};
   bool held_ = false;
@@ -125,6 +145,16 @@ class Plan {
     const Buffer y_view(y, true), preactivation_view(preactivation, true);
     run_forward(image(x_view), filters(kernel_view), bias_view.data(), image(y_view),
                 image(preactivation_view));
+  }
+
+  bool forward_apart(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle y) const {
+    const Buffer x_view(x, false), kernel_view(kernel, false), bias_view(bias, false);
+    const Buffer y_view(y, true);
+    for (const Buffer* input : {&x_view, &kernel_view, &bias_view}) {
+      if (y_view.may_overlap(*input)) return false;
+    }
+    run_forward(image(x_view), filters(kernel_view), bias_view.data(), image(y_view), {});
+    return true;
   }
 
   void backward(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved, nb::handle dx,
@@ -257,6 +287,10 @@ NB_MODULE(_native, m) {
            nb::arg("y"), nb::arg("preactivation").none(),
            "Write activation(conv(x, kernel) + bias) to y, and what it is taken of to "
            "preactivation.")
+      .def("forward_apart", &Plan::forward_apart, nb::arg("x"), nb::arg("kernel"),
+           nb::arg("bias").none(), nb::arg("y"),
+           "forward() without preactivation and True, or False and nothing done if y might overlap "
+           "an input.")
       .def("backward", &Plan::backward, nb::arg("x"), nb::arg("kernel"), nb::arg("dy"),
            nb::arg("saved").none(), nb::arg("dx").none(), nb::arg("dkernel").none(),
            nb::arg("dbias").none(), "Write the gradients that are not None.")

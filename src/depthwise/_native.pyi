@@ -30,6 +30,11 @@ class Plan:
         Write activation(conv(x, kernel) + bias) to y, and what it is taken of to preactivation.
         """
 
+    def forward_apart(self, x: object, kernel: object, bias: object | None, y: object) -> bool:
+        """
+        forward() without preactivation and True, or False and nothing done if y might overlap an input.
+        """
+
     def backward(
         self,
         x: object,

@@ -107,14 +107,16 @@ def depthwise_conv2d(
     """
     x, kernel, bias = _array("x", x), _array("kernel", kernel), _bias(bias)
     call = _prepare(x, kernel, bias, strides, padding, data_format, dilation_rate, activation)
+    inputs = (_bits(x), _bits(kernel), _bits(bias)) if call.is_bfloat16 else (x, kernel, bias)
     if out is None:
         out = _new(call.output_shape, call.dtype)
-    else:
-        _check_out(out, call, x, kernel, bias)
-    if call.is_bfloat16:
-        call.plan.forward(_bits(x), _bits(kernel), _bits(bias), _bits(out), None)
-    else:
-        call.plan.forward(x, kernel, bias, out, None)
+        call.plan.forward(*inputs, _buffer(call, out), None)
+        return out
+    _check_out(out, call)
+    target = _buffer(call, out)
+    if not call.plan.forward_apart(*inputs, target):
+        _check_overlaps(out, x, kernel, bias)
+        call.plan.forward(*inputs, target, None)
     return out
 
 
@@ -279,7 +281,7 @@ def _call(
     return _Call(spec, plan, output_shape, x_dtype, dtype == "bfloat16")
 
 
-def _check_out(out: Array, call: _Call, x: Array, kernel: Array, bias: Array | None) -> None:
+def _check_out(out: Array, call: _Call) -> None:
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}")
     if out.dtype != call.dtype:
@@ -295,8 +297,11 @@ def _check_out(out: Array, call: _Call, x: Array, kernel: Array, bias: Array | N
         raise ValueError("out: expected an aligned array in native byte order, got one that is not")
     if not flags.c_contiguous and _overlaps_itself(out):
         raise ValueError(f"out: expected an array whose elements do not overlap, got strides {out.strides}")
+
+
+def _check_overlaps(out: Array, x: Array, kernel: Array, bias: Array | None) -> None:
     for name, array in (("x", x), ("kernel", kernel), ("bias", bias)):
-        if array is not None and np.may_share_memory(out, array) and _shares_memory(out, array):
+        if array is not None and _shares_memory(out, array):
             raise ValueError(f"out: expected memory of its own, got an array that overlaps {name}")
 
 
