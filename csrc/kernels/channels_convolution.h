@@ -67,8 +67,9 @@ struct RowMaker {
   RowSource<T>& source;
   const PackedKernel<A>& w;
   int64_t first_output;
-  const TargetView<S>& target;
-  const TargetView<S>& preactivation;
+  TargetView<S> target;
+  TargetView<S> preactivation;
+  int64_t second_row;  // where the second row of a pair goes after the first; 0: to its own place
   const Finish<A>& finish;
   RowTaps<A>* taps;  // room for the taps of a row class and one more
   const Clipping<A>& clipping;
@@ -103,9 +104,9 @@ struct RowMaker {
     tile.rows = taps;
     tile.channels = source.channels * source.multiplier;
     tile.out_step = target.column;
-    tile.out_row = distance * target.row;
+    tile.out_row = second_row != 0 ? second_row : distance * target.row;
     tile.preactivation_step = preactivation.column;
-    tile.preactivation_row = distance * preactivation.row;
+    tile.preactivation_row = second_row != 0 ? second_row : distance * preactivation.row;
     tile.finish = &finish;
     tile.single_rows = (both ? second.begin : range.end) - range.begin;
     tile.shared_rows = both ? range.end - second.begin : 0;
@@ -130,13 +131,18 @@ struct RowMaker {
     return both;
   }
 
-  // The target rows [begin, end), in pairs where `distance` is not 0.
-  void make_rows(int64_t begin, int64_t end, int64_t distance) const {
+  // The target rows [begin, end), in pairs where `distance` is not 0. Calls after_row(h, i) for
+  // each when it is made, i being 1 for the second one of a pair.
+  void make_each(int64_t begin, int64_t end, int64_t distance, auto&& after_row) const {
     const int64_t single = max_of(1, distance);
     for (int64_t group = begin; group < end; group += distance != 0 ? 2 * distance : 1) {
       for (int64_t h = group; h < min_of(group + single, end); ++h) {
         const bool pairs = distance != 0 && h + distance < end;
-        if (!make(h, pairs ? distance : 0) && pairs) make(h + distance, 0);
+        const bool both = make(h, pairs ? distance : 0);
+        after_row(h, 0);
+        if (!pairs) continue;
+        if (!both) make(h + distance, 0);
+        after_row(h + distance, both ? 1 : 0);
       }
     }
   }

@@ -10,6 +10,10 @@ namespace depthwise::DW_ISA {
 template <class T>
 void move_row(const TargetView<T>& target, int64_t h, int64_t width, const Compute<T>* row,
               int64_t pitch, int64_t channels) {
+  if (target.column == 1 && target.channel != 1 && channels >= lanes<Compute<T>> / 2) {
+    move_transposed(target, h, width, row, pitch, channels);
+    return;
+  }
   for (int64_t w = 0; w < width; ++w) {
     convert_back(target.data + h * target.row + w * target.column, target.channel, row + w * pitch,
                  channels);
@@ -34,7 +38,8 @@ bool channels_forward(const Call& call) {
       RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR) &&
       !stage_pays<T>(p, p.x);
   const bool in_place = p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
-  const int64_t distance = in_place ? pair_distance<T>(plans, clipped.zeros != nullptr) : 0;
+  const int64_t distance = in_place ? pair_distance<T>(plans, clipped.zeros != nullptr)
+                                    : pair_distance<A>(plans, clipped.zeros != nullptr);
   const int64_t ring_rows = min_of(plans.row_reach(distance), max_of(1, p.in_height));
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
@@ -63,7 +68,7 @@ bool channels_forward(const Call& call) {
     const int64_t row_bytes =
         in_place ? 0 : round_up(p.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
     char* scratch = static_cast<char*>(
-        thread_scratch(static_cast<size_t>(ring + taps + clipped.bytes() + 2 * row_bytes)));
+        thread_scratch(static_cast<size_t>(ring + taps + clipped.bytes() + 4 * row_bytes)));
     if (scratch == nullptr) return false;
 
     RowSource<T> source{};
@@ -87,20 +92,27 @@ bool channels_forward(const Call& call) {
     const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.out_height);
     if (in_place) {
-      const RowMaker<T, T> maker{plans, source, kernel, co0, y, z, finish, row_taps, clipping};
-      maker.make_rows(begin, end, distance);
+      const RowMaker<T, T> maker{plans, source, kernel, co0, y, z, 0, finish, row_taps, clipping};
+      maker.make_each(begin, end, distance, [](int64_t, int64_t) {});
     } else {
-      A* const y_row = reinterpret_cast<A*>(rows_made);
-      A* const z_row = reinterpret_cast<A*>(rows_made + row_bytes);
-      const TargetView<A> y_scratch{y_row, 0, pitch, 1};
-      const TargetView<A> z_scratch{z.data != nullptr ? z_row : nullptr, 0, pitch, 1};
-      const RowMaker<T, A> maker{plans,     source, kernel,   co0,     y_scratch,
-                                 z_scratch, finish, row_taps, clipping};
-      for (int64_t h = begin; h < end; ++h) {
-        maker.make(h, 0);
-        move_row(y, h, p.out_width, y_row, pitch, block_outputs);
-        if (z.data != nullptr) move_row(z, h, p.out_width, z_row, pitch, block_outputs);
-      }
+      const int64_t row_elements = row_bytes / static_cast<int64_t>(sizeof(A));
+      A* const y_rows = reinterpret_cast<A*>(rows_made);
+      A* const z_rows = y_rows + 2 * row_elements;
+      const RowMaker<T, A> maker{plans,
+                                 source,
+                                 kernel,
+                                 co0,
+                                 {y_rows, 0, pitch, 1},
+                                 {z.data != nullptr ? z_rows : nullptr, 0, pitch, 1},
+                                 row_elements,
+                                 finish,
+                                 row_taps,
+                                 clipping};
+      maker.make_each(begin, end, distance, [&](int64_t h, int64_t i) {
+        move_row(y, h, p.out_width, y_rows + i * row_elements, pitch, block_outputs);
+        if (z.data == nullptr) return;
+        move_row(z, h, p.out_width, z_rows + i * row_elements, pitch, block_outputs);
+      });
     }
     if (streams) finish_streaming();
     return true;

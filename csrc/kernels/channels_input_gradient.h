@@ -46,7 +46,8 @@ class InputGradient {
       return false;
     }
     in_place_ = p.multiplier == 1 && p.dx.channel == 1;
-    distance_ = in_place_ ? pair_distance<T>(plans_, clipped_.zeros != nullptr) : 0;
+    distance_ = in_place_ ? pair_distance<T>(plans_, clipped_.zeros != nullptr)
+                          : pair_distance<A>(plans_, clipped_.zeros != nullptr);
     finish_ = {nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0,
                in_place_ && streaming_pays<T>(p.batch * p.in_height * p.in_width * p.channels)};
     return true;
@@ -57,7 +58,7 @@ class InputGradient {
 
   // Bytes of scratch for one task, of `outputs` output channels.
   int64_t scratch_bytes(const depthwise_params& p, int64_t outputs) const {
-    return taps_bytes(p) + clipped_.bytes() + (in_place_ ? 0 : row_bytes(p, outputs));
+    return taps_bytes(p) + clipped_.bytes() + (in_place_ ? 0 : 2 * row_bytes(p, outputs));
   }
 
   // Writes the rows [begin, end) of one image's gradient, for the input channels [first, first +
@@ -70,22 +71,23 @@ class InputGradient {
     const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, first), no_preactivation{};
     const int64_t first_output = first * p.multiplier;
     if (in_place_) {
-      const RowMaker<T, T> maker{plans_,           dz,      kernel_, first_output, dx,
-                                 no_preactivation, finish_, taps,    clipping};
-      maker.make_rows(begin, end, distance_);
+      const RowMaker<T, T> maker{plans_,           dz, kernel_, first_output, dx,
+                                 no_preactivation, 0,  finish_, taps,         clipping};
+      maker.make_each(begin, end, distance_, [](int64_t, int64_t) {});
       if (finish_.stream) finish_streaming();
       return;
     }
-    A* const row = reinterpret_cast<A*>(scratch + taps_bytes(p) + clipped_.bytes());
+    A* const rows = reinterpret_cast<A*>(scratch + taps_bytes(p) + clipped_.bytes());
+    const int64_t row_elements =
+        row_bytes(p, count * p.multiplier) / static_cast<int64_t>(sizeof(A));
     const int64_t pitch = RowSource<T>::staged_pitch(count * p.multiplier);
-    const TargetView<A> scratch_row{row, 0, pitch, 1}, nowhere{};
-    const RowMaker<T, A> maker{plans_,  dz,      kernel_, first_output, scratch_row,
-                               nowhere, finish_, taps,    clipping};
-    for (int64_t h = begin; h < end; ++h) {
-      maker.make(h, 0);
+    const RowMaker<T, A> maker{plans_, dz,           kernel_, first_output, {rows, 0, pitch, 1},
+                               {},     row_elements, finish_, taps,         clipping};
+    maker.make_each(begin, end, distance_, [&](int64_t h, int64_t i) {
+      A* const row = rows + i * row_elements;
       for (int64_t w = 0; w < p.in_width; ++w) sum_groups(row + w * pitch, count, p.multiplier);
       move_row(dx, h, p.in_width, row, pitch, count);
-    }
+    });
   }
 
  private:
@@ -93,7 +95,8 @@ class InputGradient {
     return round_up((p.kernel_height + 1) * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
   }
   static int64_t row_bytes(const depthwise_params& p, int64_t outputs) {
-    return p.in_width * RowSource<T>::staged_pitch(outputs) * static_cast<int64_t>(sizeof(A));
+    return round_up(
+        p.in_width * RowSource<T>::staged_pitch(outputs) * static_cast<int64_t>(sizeof(A)), 64);
   }
 
   PackedKernel<A> kernel_;

@@ -7,6 +7,7 @@
 
 #include "activation.h"
 #include "geometry.h"
+#include "transposed_rows.h"
 #include "views.h"
 
 namespace depthwise::DW_ISA {
@@ -84,7 +85,24 @@ DW_INLINE void convert_back_interleaved(T* to, const Compute<T>* even, const Com
 // Each of `count` elements `multiplier` times; `to` has room for a full vector past the end.
 template <class A>
 DW_INLINE void repeat_each(A* to, const A* from, int64_t count, int64_t multiplier) {
-  for (int64_t c = 0; c < count; ++c) {
+  int64_t c = 0;
+  if (multiplier == 2 || multiplier == 4) {
+    for (; c + lanes<A> <= count; c += lanes<A>) {
+      const Vec<A> v = load(from + c);
+      const Vec<A> pairs[2] = {interleaved_low(v, v), interleaved_high(v, v)};
+      A* const repeated = to + c * multiplier;
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i) {
+        if (multiplier == 2) {
+          store(repeated + i * lanes<A>, pairs[i]);
+        } else {
+          store(repeated + 2 * i * lanes<A>, interleaved_low(pairs[i], pairs[i]));
+          store(repeated + (2 * i + 1) * lanes<A>, interleaved_high(pairs[i], pairs[i]));
+        }
+      }
+    }
+  }
+  for (; c < count; ++c) {
     const Vec<A> v = broadcast(from[c]);
     for (int64_t m = 0; m < multiplier; m += lanes<A>) store(to + c * multiplier + m, v);
   }
@@ -209,6 +227,11 @@ struct RowSource {
         convert_span(line, from + w * image.column, image.channel, channels);
         repeat_each(row, line, channels, multiplier);
       }
+      return;
+    }
+    if (image.column == 1 && image.channel != 1 && channels >= lanes<A> / 2 &&
+        (activation == DEPTHWISE_LINEAR || saved.column == 1)) {
+      stage_transposed(row, pitch, image, saved, h, width, channels, activation, alpha);
       return;
     }
     const T* s = saved.data + h * saved.row;

@@ -16,7 +16,10 @@ namespace {
 // itself, its elements gathered from between the others.
 template <class T>
 bool takes_channels(const depthwise_params& p) {
-  return p.layout == DEPTHWISE_CHANNELS_LAST && 2 * p.channels * p.multiplier >= lanes<Compute<T>>;
+  if (p.layout == DEPTHWISE_CHANNELS_FIRST) {  // transposed on the way
+    return p.multiplier == 1 && p.channels >= lanes<Compute<T>>;
+  }
+  return 2 * p.channels * p.multiplier >= lanes<Compute<T>>;
 }
 // A dilation (or padding) out of all proportion to the image would make a staged plane mostly
 // empty.
