@@ -271,3 +271,39 @@ def test_results_are_not_shared_between_calls(data_format: str) -> None:
     evaluate(case, mapped(arrays, np.negative))
     for name, part in first.parts().items():
         assert_same_bits(part, kept[name], name)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "silu"])
+def test_large_results_begin_on_a_cache_line(dtype: str, data_format: str, activation: str | None) -> None:
+    itemsize = DTYPES[dtype].itemsize
+    for elements in (2**16 // itemsize, 2**16 // itemsize + 1, 3 * 2**16 + 5):
+        for _ in range(3):  # of NumPy's own arrays one in four begins there, too
+            case = Case((1, elements), (1, 1), data_format=data_format, activation=activation)
+            one = np.ones(case.kernel_shape, DTYPES[dtype])
+            x = np.ones(case.x_shape, DTYPES[dtype])
+            y = depthwise.depthwise_conv2d(x, one, **case.options)
+            again, pullback = depthwise.depthwise_conv2d_vjp(x, one, **case.options)
+            dx = pullback(x).x
+            for name, array in (("y", y), ("y of vjp", again), ("dx", dx)):
+                what = f"{name}, {elements} elements of {dtype}"
+                assert array.ctypes.data % 64 == 0, what
+                assert array.flags.c_contiguous, what
+                assert array.flags.aligned, what
+                assert array.flags.writeable or (name == "y of vjp" and activation == "relu"), what
+                assert not np.shares_memory(array, x), what
+            assert not np.shares_memory(y, again)
+            assert_same_bits(again, y, "y of vjp")
+            assert y.shape == dx.shape == x.shape
+            assert y.dtype == dx.dtype == DTYPES[dtype]
+
+
+def test_small_results_are_ordinary_arrays(dtype: str, data_format: str) -> None:
+    case = Case((1, 2**16 // DTYPES[dtype].itemsize - 1), (1, 1), data_format=data_format)
+    one, x = np.ones(case.kernel_shape, DTYPES[dtype]), np.ones(case.x_shape, DTYPES[dtype])
+    y, pullback = depthwise.depthwise_conv2d_vjp(x, one, **case.options)
+    for array in (depthwise.depthwise_conv2d(x, one, **case.options), y, *pullback(x)):
+        if array is not None:
+            assert array.flags.owndata
+            assert array.base is None
+            assert array.flags.c_contiguous
+            assert array.flags.writeable

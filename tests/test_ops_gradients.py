@@ -193,6 +193,24 @@ def test_nan_and_infinity_reach_the_gradients_that_the_reference_says_and_no_oth
             target.flat[index] = before
 
 
+@pytest.mark.parametrize("channels", [3, 40])
+@pytest.mark.parametrize("activation", ["relu", "relu6", "hard_sigmoid"])
+def test_nothing_comes_through_where_the_derivative_is_zero(
+    isa: str, data_format: str, activation: str, channels: int
+) -> None:
+    shape = (1, 3, 20, channels) if data_format == "channels_last" else (1, channels, 3, 20)
+    x = np.full(shape, -9.0, np.float32)
+    kernel = np.ones((1, 1, channels, 1), np.float32)
+    for value in (np.inf, np.nan):
+        dy = np.full(shape, value, np.float32)
+        strided = np.full((*shape[:3], 2 * shape[3]), value, np.float32)[..., ::2]
+        for gradient in (dy, strided):
+            _, pullback = depthwise.depthwise_conv2d_vjp(
+                x, kernel, data_format=data_format, activation=activation
+            )
+            assert not np.any(pullback(gradient).x), (isa, value)
+
+
 @pytest.mark.parametrize("activation", EXACT_ACTIVATIONS, ids=str)
 def test_a_pullback_can_be_called_again(data_format: str, activation: Any) -> None:
     case = Case((6, 8), (3, 3), 5, data_format=data_format, activation=activation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,3 +38,14 @@ def test_large_images_have_the_bits_of_small_ones(
         small, small_pullback = depthwise.depthwise_conv2d_vjp(x[one], kernel, **options)
         assert_same_bits(y[one], small, f"y of image {image}")
         assert_same_bits(dx[one], small_pullback(small).x, f"dx of image {image}")
+
+
+def test_a_stride_out_of_proportion_costs_no_time_on_a_large_image_either(python: Callable[..., str]) -> None:
+    """Rows of such an image are asked for ahead: only those that there are."""
+    program = """
+import numpy as np, depthwise
+x = np.broadcast_to(np.float32(1), (1, 5, 60_000, 8))
+kernel = np.ones((3, 3, 8, 1), np.float32)
+print(depthwise.depthwise_conv2d(x, kernel, strides=(2**31 - 1, 1)).min())
+"""
+    assert python(program, timeout=20) == "9.0\n"

@@ -125,6 +125,15 @@ template <class A>
   }
 }
 
+// The output's gradient through the activation. Where the derivative is 0 nothing comes through,
+// not even what is infinite or NaN.
+template <class A>
+DW_INLINE Vec<A> through_activation(Vec<A> gradient, int activation, A alpha, Vec<A> saved) {
+  if (activation == DEPTHWISE_RELU) return saved > zero<A>() ? gradient : zero<A>();
+  const Vec<A> derivative = activation_derivative<A>(activation, alpha, saved);
+  return derivative == zero<A>() ? zero<A>() : gradient * derivative;
+}
+
 }  // namespace depthwise::DW_ISA
 
 #endif  // DEPTHWISE_KERNELS_ACTIVATION_H_

@@ -4,7 +4,7 @@
 #ifndef DEPTHWISE_KERNELS_CHANNELS_CONVOLUTION_H_
 #define DEPTHWISE_KERNELS_CHANNELS_CONVOLUTION_H_
 
-#include "channels_tile.h"
+#include "channels_row.h"
 #include "class_plans.h"
 #include "packed_kernel.h"
 #include "table.h"
@@ -56,7 +56,8 @@ int64_t pair_distance(const ClassPlans& plans, bool can_clip) {
   for (int64_t i = 0; i < plans.column_classes; ++i) {
     if (choose_dense_tiles<S>(plans.columns[i], 2, can_clip) == nullptr) return 0;
   }
-  return rows.target_step * (rows.tap_step / rows.result_step);
+  const int64_t distance = rows.target_step * (rows.tap_step / rows.result_step);
+  return distance < plans.target_rows() ? distance : 0;
 }
 
 // Makes rows of one image and block of channels.
@@ -118,7 +119,9 @@ struct RowMaker {
     const int64_t step = both ? rows.tap_step : 1, more = both ? 2 : rows.result_step;
     const int64_t next = position + (rows.taps - 1 + (both ? 1 : 0)) * rows.tap_step + step;
     const auto fetch = [&](int64_t first, int64_t end) DW_INLINE_LAMBDA {
-      for (int64_t i = 0; i < more; ++i) source.fetch(next + i * step, first, end);
+      for (int64_t i = 0; i < more && next + i * step < source.height; ++i) {
+        source.fetch(next + i * step, first, end);
+      }
     };
     const auto nothing = [](int64_t, int64_t) {};
     for (int64_t i = 0; i < plans.column_classes; ++i) {

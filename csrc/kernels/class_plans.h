@@ -43,7 +43,12 @@ struct ClassPlans {
       reach = max_of(reach, (rows[i].taps - 1) * rows[i].tap_step + 1);
     }
     reach += row_classes > 1 ? 1 : 0;  // classes may start one row apart
-    return reach + max_of(0, 2 * distance - 1) * max_of(1, rows[0].result_step);
+    return reach + max_of(0, 2 * distance - 1) / rows[0].target_step * rows[0].result_step;
+  }
+  int64_t target_rows() const {
+    int64_t count = 0;
+    for (int64_t i = 0; i < row_classes; ++i) count += rows[i].count;
+    return count;
   }
 
  private:

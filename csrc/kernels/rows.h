@@ -135,7 +135,7 @@ DW_INLINE void convert_gradient(Compute<T>* to, const T* dy, int64_t dy_stride, 
   convert_span(to, dy, dy_stride, count);
   convert_span(line, saved, saved_stride, count);
   for (int64_t i = 0; i < count; i += n) {
-    store(to + i, load(to + i) * activation_derivative<A>(activation, alpha, load(line + i)));
+    store(to + i, through_activation<A>(load(to + i), activation, alpha, load(line + i)));
   }
 }
 

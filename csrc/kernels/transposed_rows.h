@@ -52,10 +52,8 @@ template <class T>
       }
       if (activation != DEPTHWISE_LINEAR) {
         for (int i = 0; i < planes; ++i) {
-          const Vec<A> y = take(at + i * saved.channel + w);
-          square[i] = activation == DEPTHWISE_RELU
-                          ? (y > zero<A>() ? square[i] : zero<A>())
-                          : square[i] * activation_derivative<A>(activation, alpha, y);
+          square[i] =
+              through_activation<A>(square[i], activation, alpha, take(at + i * saved.channel + w));
         }
       }
       transpose<A>(square);

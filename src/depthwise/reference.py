@@ -80,8 +80,11 @@ def depthwise_conv2d_vjp(
     dy = np.asarray(dy, dtype=np.float64)
     spec.check_cotangent(dy.shape, z.shape)
 
-    # y = activation(z), so dz = dy * activation'(z). The rest is the loop of `preactivation`, transposed.
-    dz = _to_channels_last(dy * activate_derivative(spec.activation.name, spec.activation.alpha, z), spec)
+    # y = activation(z), so dz = dy * activation'(z), and 0 where the derivative is, even of an infinite dy, as in the
+    # frameworks. The rest is the loop of `preactivation`, transposed.
+    derivative = activate_derivative(spec.activation.name, spec.activation.alpha, z)
+    with np.errstate(invalid="ignore"):
+        dz = _to_channels_last(np.where(derivative == 0, 0.0, dy * derivative), spec)
     dbias = None if bias is None else dz.sum(axis=(0, 1, 2))
     image = _to_channels_last(x, spec)
     dz = dz.reshape(*dz.shape[:3], image.shape[3], spec.depth_multiplier)

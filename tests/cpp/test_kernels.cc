@@ -149,6 +149,33 @@ TEST(unequal_strides_and_dilations) {
   }
 }
 
+// Columns a whole number of taps apart go through the same tiles, and rows a whole number of taps
+// apart go in pairs: with a dilation there are classes of both, of columns a stride times as many
+// for the gradient of the input. Padding of one side is so large that tiles, and a row of a pair or
+// both, lie on it.
+TEST(classes_of_columns_and_pairs_of_rows) {
+  Table table(35000);
+  int turn = 0;
+  for (const int64_t stride : {1, 2, 3}) {
+    for (const int64_t dilation : {1, 2, 3}) {
+      for (const int64_t kernel : {1, 2, 6, 11}) {
+        for (const int64_t columns : {3, 4, 7, 8, 9, 17}) {
+          const int64_t classes = stride * dilation, rows = 1 + turn % 4;
+          Case c = make_case(dtypes[turn % 4], layouts[turn % 7 == 0], turn % 3 ? 19 : 33,
+                             rows * classes - turn % 2, columns * classes - turn % 3, 1 + turn % 3,
+                             kernel);
+          set_steps(c.p, stride, dilation);
+          const int64_t reach = (kernel - 1) * dilation;
+          const int64_t far = turn % 5 == 0 ? reach + 9 * dilation : reach / 2;
+          set_padding(c.p, 2 * dilation, turn % 2 * dilation, reach - reach / 2, far);
+          ++turn;
+          table.check(c);
+        }
+      }
+    }
+  }
+}
+
 TEST(multipliers) {
   Table table(40000);
   for (const int dtype : dtypes) {

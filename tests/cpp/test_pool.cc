@@ -97,6 +97,100 @@ TEST(each_index_runs_once) {
   CHECK(each_index_once(-5, 4));
 }
 
+TEST(each_index_runs_once_whatever_the_ranges_of_the_threads) {
+  Threads restore(9);
+  for (int threads = 2; threads <= 9; ++threads) {
+    for (int64_t count = 2; count <= 3 * threads + 1; ++count) {
+      if (!CHECK(each_index_once(count, threads))) std::printf("%lld\n", (long long)count);
+    }
+  }
+}
+
+// Which thread's first task each index was, by its number in `known`, where new ones are added; -1
+// for the others. No thread goes on before all `threads` have begun; empty if they never do.
+std::vector<int> first_indices(int64_t count, int threads, std::vector<std::thread::id>& known) {
+  std::vector<int> first(static_cast<size_t>(count), -1);
+  std::set<std::thread::id> begun;
+  std::mutex mutex;
+  std::atomic<int> arrived{0};
+  std::atomic<bool> late{false};
+  parallel(count, threads, [&](int64_t index) {
+    {
+      const std::lock_guard lock(mutex);
+      const auto self = std::this_thread::get_id();
+      if (!begun.insert(self).second) return;
+      const auto place = std::find(known.begin(), known.end(), self);
+      first[static_cast<size_t>(index)] = static_cast<int>(place - known.begin());
+      if (place == known.end()) known.push_back(self);
+    }
+    ++arrived;
+    const auto end = std::chrono::steady_clock::now() + patience;
+    while (arrived.load() < threads && !late.load()) {
+      if (std::chrono::steady_clock::now() > end) late = true;
+      std::this_thread::yield();
+    }
+  });
+  return late.load() ? std::vector<int>{} : first;
+}
+
+TEST(each_thread_begins_with_a_range_of_its_own_and_with_the_same_one_again) {
+  Threads restore(5);
+  for (const int threads : {2, 3, 5}) {
+    for (const int64_t count : {threads, threads + 1, 4 * threads, 7 * threads - 1}) {
+      std::vector<std::thread::id> known{std::this_thread::get_id()};
+      const std::vector<int> before = first_indices(count, threads, known);
+      if (!CHECK_EQ(static_cast<int64_t>(before.size()), count)) return;
+      CHECK_EQ(before[0], 0);  // the caller has the first range
+      for (int64_t index = 0; index < count; ++index) {
+        bool begins_range = false;
+        for (int64_t range = 0; range < threads; ++range) {
+          begins_range = begins_range || index == count * range / threads;
+        }
+        CHECK_EQ(before[static_cast<size_t>(index)] >= 0, begins_range);
+      }
+      CHECK(first_indices(count, threads, known) == before);
+    }
+  }
+}
+
+// Runs a job in which one thread, the caller or another, is held up in its first task until all
+// other indices are done, its own range's too. Returns whether they were.
+bool others_take_the_rest(int64_t count, int threads, bool hold_caller) {
+  std::vector<int> calls(static_cast<size_t>(count), 0);
+  const auto caller = std::this_thread::get_id();
+  std::atomic<bool> held{false};
+  std::atomic<bool> late{false};
+  std::atomic<int64_t> done{0};
+  parallel(count, threads, [&](int64_t index) {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    const auto wait_until = [&](auto ready) {
+      while (!ready() && !late.load()) {
+        if (std::chrono::steady_clock::now() > end) late = true;
+        std::this_thread::yield();
+      }
+    };
+    const bool is_caller = std::this_thread::get_id() == caller;
+    if (is_caller == hold_caller && !held.exchange(true)) {
+      wait_until([&] { return done.load() == count - 1; });
+    } else {
+      wait_until([&] { return held.load(); });  // or there might be nothing left to hold one up at
+    }
+    ++calls[static_cast<size_t>(index)];
+    ++done;
+  });
+  return !late.load() && std::all_of(calls.begin(), calls.end(), [](int n) { return n == 1; });
+}
+
+TEST(the_rest_of_a_range_whose_thread_is_held_up_is_done_by_others) {
+  Threads restore(5);
+  for (const int threads : {2, 3, 5}) {
+    for (const int64_t count : {threads, threads + 1, 5 * threads - 1, 100}) {
+      CHECK(others_take_the_rest(count, threads, false));
+      CHECK(others_take_the_rest(count, threads, true));
+    }
+  }
+}
+
 TEST(one_thread_runs_in_order_on_the_caller) {
   const auto runs_in_order = [](int64_t count, int max_threads) {
     std::vector<int64_t> order;
@@ -180,6 +274,20 @@ TEST(a_job_runs_on_the_threads_of_its_team) {
   CHECK(meet(2));
   CHECK_EQ(team.invited(), 4);
   for (int i = 0; i < 50; ++i) CHECK(each_index_once(i, 3));
+}
+
+TEST(the_rest_of_a_range_whose_guest_is_held_up_is_done_by_others) {
+  Threads restore(4);
+  for (const int threads : {2, 3, 4}) {
+    // So many that some are left for the caller, whoever of our own threads is awake and comes,
+    // too.
+    for (const int64_t count : {5 * threads - 1, 100}) {
+      TestTeam team(TestTeam::Guests::at_once);
+      CHECK(others_take_the_rest(count, threads, false));
+      CHECK(others_take_the_rest(count, threads, true));
+    }
+  }
+  CHECK(others_take_the_rest(100, 4, false));  // on threads of our own again
 }
 
 TEST(a_team_that_comes_late_or_never_is_not_waited_for) {

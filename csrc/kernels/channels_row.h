@@ -1,0 +1,129 @@
+// One row of results of the channels family, or two: which tiles it is made of.
+#ifndef DEPTHWISE_KERNELS_CHANNELS_ROW_H_
+#define DEPTHWISE_KERNELS_CHANNELS_ROW_H_
+
+#include "channels_tile.h"
+
+namespace depthwise::DW_ISA {
+
+// Columns of a dense tile: as many sums as leave room for a piece's weights and one operand in 16
+// registers, and for two rows of them in 32.
+constexpr int tile_columns = 8;
+constexpr int least_tile_columns = 4;
+
+// The dense tiles of `least_tile_columns` to `tile_columns` columns that are `stride` taps apart.
+template <class S>
+struct DenseTiles {
+  TileFunction<S> full[tile_columns - least_tile_columns + 1];
+  TileFunction<S> clipped[tile_columns - least_tile_columns + 1];
+};
+
+template <int rows, int stride, class S>
+inline constexpr DenseTiles<S> dense_tiles = {
+    {dense_tile<rows, 4, stride, false, S>, dense_tile<rows, 5, stride, false, S>,
+     dense_tile<rows, 6, stride, false, S>, dense_tile<rows, 7, stride, false, S>,
+     dense_tile<rows, 8, stride, false, S>},
+    {dense_tile<rows, 4, stride, true, S>, dense_tile<rows, 5, stride, true, S>,
+     dense_tile<rows, 6, stride, true, S>, dense_tile<rows, 7, stride, true, S>,
+     dense_tile<rows, 8, stride, true, S>}};
+
+// Null where a row of this plan is no work for dense tiles, or would need clipped ones where these
+// cannot be used.
+template <class S>
+const DenseTiles<S>* choose_dense_tiles(const AxisPlan& plan, int rows, bool can_clip) {
+  if (plan.count < least_tile_columns) return nullptr;
+  if (!can_clip && plan.is_clipped()) return nullptr;
+  if (plan.result_step == plan.tap_step) {
+    if constexpr (tile_rows == 2) {
+      if (rows == 2) return &dense_tiles<2, 1, S>;
+    }
+    return &dense_tiles<1, 1, S>;
+  }
+  if (plan.result_step == 2 * plan.tap_step && rows == 1) return &dense_tiles<1, 2, S>;
+  if (plan.result_step == 3 * plan.tap_step && rows == 1) return &dense_tiles<1, 3, S>;
+  return nullptr;
+}
+
+// What clipped tiles need: a column of zeros, as long as a block has channels, in place of every
+// column that does not meet the source, and room for where a tile's elements lie.
+template <class A>
+struct Clipping {
+  const A* zeros;  // null where there are no clipped tiles
+  const A** places;
+};
+
+// One row of results, or two of them at once. `tile` has its rows, channels, w_tap, out (column 0
+// of the plan's target), out_step (target column to column), out_row and finish set; `pitch` is the
+// source's column step. Calls before_tile(first, last) for the columns of the source that a wide
+// tile goes over.
+template <class S>
+void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
+             const Clipping<Compute<S>>& clipping, Tile<S> tile, auto&& before_tile) {
+  using A = Compute<S>;
+  S* const out = tile.out;
+  S* const preactivation = tile.preactivation;
+  const int64_t out_step = tile.out_step, preactivation_step = tile.preactivation_step;
+  tile.x_step = plan.result_step * pitch;
+  tile.x_tap = plan.tap_step * pitch;
+  tile.w_tap = plan.kernel_step * w_pitch;
+  tile.out_step = out_step * plan.target_step;
+  tile.preactivation_step = preactivation_step * plan.target_step;
+  const auto run = [&](int64_t t, TapRange taps, TileFunction<S> function) {
+    const int64_t target = plan.target_first + t * plan.target_step;
+    tile.x_first = (plan.position_of(t) + taps.begin * plan.tap_step) * pitch;
+    tile.w_first = (plan.kernel_first + taps.begin * plan.kernel_step) * w_pitch;
+    tile.tap_count = taps.end - taps.begin;
+    tile.out = out + target * out_step;
+    tile.preactivation =
+        preactivation != nullptr ? preactivation + target * preactivation_step : nullptr;
+    function(tile);
+  };
+  const TapRange all{0, plan.taps};
+  const DenseTiles<S>* const dense = choose_dense_tiles<S>(plan, rows, clipping.zeros != nullptr);
+  if (dense != nullptr) {
+    // Tiles of nearly equal width: none of them is narrow.
+    const int64_t tiles = ceil_div(plan.count, tile_columns);
+    const int64_t ratio = plan.result_step / plan.tap_step;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t t = plan.count * i / tiles, columns = plan.count * (i + 1) / tiles - t;
+      const int64_t position = plan.position_of(t), spread = (columns - 1) * ratio;
+      before_tile(max_of(0, position), plan.position_of(t + columns));
+      const TileFunction<S>* const functions =
+          t >= plan.full_begin && t + columns <= plan.full_end ? dense->full : dense->clipped;
+      TapRange taps = all;
+      if (functions == dense->clipped) {
+        // The elements that meet the source, and the taps that have any of these.
+        const int64_t begin = position >= 0 ? 0 : ceil_div(-position, plan.tap_step);
+        const int64_t end =
+            position >= plan.extent ? 0 : ceil_div(plan.extent - position, plan.tap_step);
+        taps.begin = min_of(plan.taps, max_of(0, begin - spread));
+        taps.end = max_of(taps.begin, min_of(plan.taps, end));
+        tile.elements = clipping.places;
+        tile.row_elements = taps.end - taps.begin + spread;
+        const A** place = clipping.places;
+        const int64_t row_count = tile.single_rows + tile.shared_rows + tile.second_rows;
+        for (int64_t r = 0; r < row_count; ++r) {
+          const A* const x = tile.rows[r].x + position * pitch;
+          for (int64_t e = taps.begin; e < taps.end + spread; ++e) {
+            *place++ = e >= begin && e < end ? x + e * tile.x_tap : clipping.zeros;
+          }
+        }
+      }
+      run(t, taps, functions[columns - least_tile_columns]);
+    }
+    return;
+  }
+  int64_t t = 0;
+  for (; t < plan.full_begin; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>);
+  for (; t + tile_columns <= plan.full_end; t += tile_columns) {
+    before_tile(plan.position_of(t), plan.position_of(t + tile_columns));
+    run(t, all, any_tile<tile_columns, 1, S>);
+  }
+  for (; t + 4 <= plan.full_end; t += 4) run(t, all, any_tile<4, 2, S>);
+  for (; t + 2 <= plan.full_end; t += 2) run(t, all, any_tile<2, 4, S>);
+  for (; t < plan.count; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>);
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_CHANNELS_ROW_H_

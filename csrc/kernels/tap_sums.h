@@ -1,0 +1,190 @@
+// The kernel's gradient in registers, channels family: sums for a rectangle of taps over rows of
+// outputs.
+#ifndef DEPTHWISE_KERNELS_TAP_SUMS_H_
+#define DEPTHWISE_KERNELS_TAP_SUMS_H_
+
+#include "geometry.h"
+#include "rows.h"
+
+namespace depthwise::DW_ISA {
+
+// Most taps of one kernel row, and most rows of them, that are summed at once: their sums, the
+// gradients of a few columns and one element of the input have to fit the registers.
+constexpr int gradient_columns = 8;
+
+constexpr int gradient_rows_for(int columns) {
+  const int fitting = (vector_registers - 6) / columns, square = columns == 1 ? 3 : columns;
+  return fitting < 1 ? 1 : fitting < square ? fitting : square;
+}
+
+// Sums for a rectangle of taps, over the output rows of a block.
+template <class T>
+struct TapSums {
+  using A = Compute<T>;
+  RowSource<T>* x;
+  RowSource<T>* dz;
+  Axis columns;
+  int64_t tap;         // first tap of each row of taps
+  int64_t classes;     // outputs so many columns apart are a whole number of taps apart
+  int64_t x_row;       // input row of the first row of taps, for output row `begin`
+  int64_t x_row_step;  // and for each further output row
+  int64_t x_tap_step;  // and for each further row of taps
+  int64_t begin, end;  // output rows whose input rows all meet the image
+  int64_t channel;
+  A* partial;  // a vector per tap: `tap_pitch` apart, `row_pitch` from one row of taps to the next
+  int64_t tap_pitch, row_pitch;
+};
+
+// Adds `together` outputs, whose first elements of the input are `stride` elements apart: each
+// element is loaded once for all the taps and outputs that it belongs to. With `clipped`, only the
+// elements [begin, end) meet the input.
+template <int together, int stride, bool clipped, class A, int rows, int taps>
+DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], int64_t x_step,
+                           const A* dz, int64_t z_step, int64_t begin, int64_t end) {
+  Vec<A> g[together];
+#pragma GCC unroll 8
+  for (int u = 0; u < together; ++u) g[u] = load(dz + u * z_step);
+#pragma GCC unroll 32
+  for (int c = 0; c < (together - 1) * stride + taps; ++c) {
+    if constexpr (clipped) {
+      if (c < begin || c >= end) continue;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const Vec<A> value = in_register(load(x[i] + c * x_step));
+#pragma GCC unroll 8
+      for (int u = 0; u < together; ++u) {
+        const int q = c - u * stride;
+        if (q >= 0 && q < taps) sums[i][q] = fma(value, g[u], sums[i][q]);
+      }
+    }
+  }
+}
+
+// One row of outputs whose taps are elements apart as in add_outputs(): every `classes`-th output
+// in turn, so that they are so with a dilation, too.
+template <int stride, class A, int rows, int taps>
+DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], const A* dz,
+                       const Axis& a, int64_t tap, int64_t classes, int64_t x_pitch,
+                       int64_t z_pitch) {
+  const int64_t x_step = a.dilation * x_pitch, z_step = classes * z_pitch;
+  for (int64_t first = 0; first < classes; ++first) {
+    const int64_t count = first < a.out ? ceil_div(a.out - first, classes) : 0;
+    int64_t position = first * a.stride + tap * a.dilation - a.pad;
+    const A* g = dz + first * z_pitch;
+    const auto add = [&]<int together>() DW_INLINE_LAMBDA {
+      constexpr int64_t reach = (together - 1) * stride + taps;
+      const A* from[rows];
+      for (int i = 0; i < rows; ++i) from[i] = x[i] + position * x_pitch;
+      const int64_t last = position + (reach - 1) * a.dilation;
+      if (position >= 0 && last < a.in) {
+        add_outputs<together, stride, false>(sums, from, x_step, g, z_step, 0, reach);
+      } else {
+        const int64_t begin = position >= 0 ? 0 : ceil_div(-position, a.dilation);
+        const int64_t end = position >= a.in ? 0 : ceil_div(a.in - position, a.dilation);
+        add_outputs<together, stride, true>(sums, from, x_step, g, z_step, begin, end);
+      }
+      position += together * stride * a.dilation;
+      g += together * z_step;
+    };
+    int64_t k = 0;
+    for (; k + 4 <= count; k += 4) add.template operator()<4>();
+    if (k + 2 <= count) {
+      add.template operator()<2>();
+      k += 2;
+    }
+    if (k < count) add.template operator()<1>();
+  }
+}
+
+// `stride` elements of the input from one output to the next, each a tap apart (1 to 3); 0 for any
+// other stride and dilation, where each element is loaded once per tap.
+template <int rows, int taps, int stride, class T>
+[[gnu::noinline]] void add_taps(const TapSums<T>& given) {
+  using A = Compute<T>;
+  const TapSums<T> s = given;
+  const Axis a = s.columns;
+  const int64_t x_pitch = s.x->pitch, z_pitch = s.dz->pitch;
+  Vec<A> sums[rows][taps];
+  for (int i = 0; i < rows; ++i) {
+    for (int q = 0; q < taps; ++q) sums[i][q] = load(s.partial + i * s.row_pitch + q * s.tap_pitch);
+  }
+  for (int64_t h = s.begin; h < s.end; ++h) {
+    const A* x[rows];
+    for (int i = 0; i < rows; ++i) {
+      x[i] = (*s.x)(s.x_row + (h - s.begin) * s.x_row_step + i * s.x_tap_step) + s.channel;
+    }
+    const A* const dz = (*s.dz)(h) + s.channel;
+    if constexpr (stride > 0) {
+      add_row<stride>(sums, x, dz, a, s.tap, s.classes, x_pitch, z_pitch);
+    } else {
+#pragma GCC unroll 8
+      for (int q = 0; q < taps; ++q) {
+        const TapRange outputs = outputs_of_tap(a, s.tap + q);
+        const int64_t shift = (s.tap + q) * a.dilation - a.pad;
+        for (int64_t w = outputs.begin; w < outputs.end; ++w) {
+          const Vec<A> g = load(dz + w * z_pitch);
+          const int64_t at = (w * a.stride + shift) * x_pitch;
+#pragma GCC unroll 8
+          for (int i = 0; i < rows; ++i) sums[i][q] = fma(load(x[i] + at), g, sums[i][q]);
+        }
+      }
+    }
+  }
+  for (int i = 0; i < rows; ++i) {
+    for (int q = 0; q < taps; ++q) {
+      store(s.partial + i * s.row_pitch + q * s.tap_pitch, sums[i][q]);
+    }
+  }
+}
+
+template <class T>
+using TapSumsFunction = void (*)(const TapSums<T>&);
+
+// For `taps` taps in a row: the function for as many rows as fit the registers, and for one.
+template <class T>
+struct TapSumsChoice {
+  TapSumsFunction<T> many, one;
+  int rows;
+};
+
+template <int stride, class T>
+TapSumsChoice<T> choose_tap_sums(int64_t taps) {
+  static constexpr TapSumsChoice<T> choices[gradient_columns] = {
+      {add_taps<gradient_rows_for(1), 1, stride, T>, add_taps<1, 1, stride, T>,
+       gradient_rows_for(1)},
+      {add_taps<gradient_rows_for(2), 2, stride, T>, add_taps<1, 2, stride, T>,
+       gradient_rows_for(2)},
+      {add_taps<gradient_rows_for(3), 3, stride, T>, add_taps<1, 3, stride, T>,
+       gradient_rows_for(3)},
+      {add_taps<gradient_rows_for(4), 4, stride, T>, add_taps<1, 4, stride, T>,
+       gradient_rows_for(4)},
+      {add_taps<gradient_rows_for(5), 5, stride, T>, add_taps<1, 5, stride, T>,
+       gradient_rows_for(5)},
+      {add_taps<gradient_rows_for(6), 6, stride, T>, add_taps<1, 6, stride, T>,
+       gradient_rows_for(6)},
+      {add_taps<gradient_rows_for(7), 7, stride, T>, add_taps<1, 7, stride, T>,
+       gradient_rows_for(7)},
+      {add_taps<gradient_rows_for(8), 8, stride, T>, add_taps<1, 8, stride, T>,
+       gradient_rows_for(8)},
+  };
+  return choices[taps - 1];
+}
+
+// Outputs that are a whole number of taps apart: every so many-th one.
+inline int64_t output_classes(const Axis& a) {
+  return a.dilation / greatest_common_divisor(a.stride, a.dilation);
+}
+
+template <class T>
+TapSumsChoice<T> choose_tap_sums(const Axis& columns, int64_t taps) {
+  const int64_t step = output_classes(columns) * columns.stride;
+  if (step == columns.dilation) return choose_tap_sums<1, T>(taps);
+  if (step == 2 * columns.dilation) return choose_tap_sums<2, T>(taps);
+  if (step == 3 * columns.dilation) return choose_tap_sums<3, T>(taps);
+  return choose_tap_sums<0, T>(taps);
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_TAP_SUMS_H_
