@@ -37,9 +37,9 @@ bool channels_forward(const Call& call) {
   const bool direct =
       RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR) &&
       !stage_pays<T>(p, p.x);
-  const bool in_place = p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
-  const int64_t distance = in_place ? pair_distance<T>(plans, clipped.zeros != nullptr)
-                                    : pair_distance<A>(plans, clipped.zeros != nullptr);
+  const bool in_place = is_compute_type<T> && p.y.channel == 1 &&
+                        (call.preactivation == nullptr || p.saved.channel == 1);
+  const int64_t distance = pair_distance<A>(plans, clipped.zeros != nullptr);
   const int64_t ring_rows = min_of(plans.row_reach(distance), max_of(1, p.in_height));
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
@@ -91,10 +91,13 @@ bool channels_forward(const Call& call) {
     const TargetView<T> y = target_at<T>(call.y, p.y, image, co0);
     const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.out_height);
-    if (in_place) {
-      const RowMaker<T, T> maker{plans, source, kernel, co0, y, z, 0, finish, row_taps, clipping};
-      maker.make_each(begin, end, distance, [](int64_t, int64_t) {});
-    } else {
+    if constexpr (is_compute_type<T>) {
+      if (in_place) {
+        const RowMaker<T, T> maker{plans, source, kernel, co0, y, z, 0, finish, row_taps, clipping};
+        maker.make_each(begin, end, distance, [](int64_t, int64_t) {});
+      }
+    }
+    if (!in_place) {
       const int64_t row_elements = row_bytes / static_cast<int64_t>(sizeof(A));
       A* const y_rows = reinterpret_cast<A*>(rows_made);
       A* const z_rows = y_rows + 2 * row_elements;

@@ -45,9 +45,8 @@ class InputGradient {
         !clipped_.make(plans_, kernel_, p, p.out_height)) {
       return false;
     }
-    in_place_ = p.multiplier == 1 && p.dx.channel == 1;
-    distance_ = in_place_ ? pair_distance<T>(plans_, clipped_.zeros != nullptr)
-                          : pair_distance<A>(plans_, clipped_.zeros != nullptr);
+    in_place_ = is_compute_type<T> && p.multiplier == 1 && p.dx.channel == 1;
+    distance_ = pair_distance<A>(plans_, clipped_.zeros != nullptr);
     finish_ = {nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0,
                in_place_ && streaming_pays<T>(p.batch * p.in_height * p.in_width * p.channels)};
     return true;
@@ -70,12 +69,14 @@ class InputGradient {
     const Clipping<A> clipping = clipped_.with(scratch + taps_bytes(p));
     const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, first), no_preactivation{};
     const int64_t first_output = first * p.multiplier;
-    if (in_place_) {
-      const RowMaker<T, T> maker{plans_,           dz, kernel_, first_output, dx,
-                                 no_preactivation, 0,  finish_, taps,         clipping};
-      maker.make_each(begin, end, distance_, [](int64_t, int64_t) {});
-      if (finish_.stream) finish_streaming();
-      return;
+    if constexpr (is_compute_type<T>) {
+      if (in_place_) {
+        const RowMaker<T, T> maker{plans_,           dz, kernel_, first_output, dx,
+                                   no_preactivation, 0,  finish_, taps,         clipping};
+        maker.make_each(begin, end, distance_, [](int64_t, int64_t) {});
+        if (finish_.stream) finish_streaming();
+        return;
+      }
     }
     A* const rows = reinterpret_cast<A*>(scratch + taps_bytes(p) + clipped_.bytes());
     const int64_t row_elements =

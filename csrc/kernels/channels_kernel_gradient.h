@@ -20,18 +20,30 @@ void over_slots(int64_t channels, auto&& each) {
 
 // Sums for all taps and channels, over the output rows [begin, end) of one image.
 template <class T>
-void add_all_taps(const depthwise_params& p, TapSums<T> s, int64_t channels, int64_t begin,
-                  int64_t end) {
+void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
+                  TapSums<Compute<T>> s, int64_t channels, int64_t begin, int64_t end) {
   using A = Compute<T>;
   const Axis rows = row_axis(p);
   A* const partial = s.partial;
-  const auto run = [&](TapSumsFunction<T> function, int64_t i, int64_t first, int64_t last) {
+  // Row i of taps and the `count` - 1 rows after it.
+  const auto run = [&](TapSumsFunction<A> function, int64_t i, int64_t count, int64_t first,
+                       int64_t last) {
     // A few rows of all channels at a time, which the first-level cache keeps, but so many outputs
     // that loading and storing the sums does not count.
-    const int64_t together = ceil_div(tuning::gradient_outputs, max_of(1, p.out_width));
-    for (s.begin = first; s.begin < last; s.begin = s.end) {
-      s.end = min_of(last, s.begin + together);
-      s.x_row = s.begin * rows.stride + i * rows.dilation - rows.pad;
+    constexpr int64_t most = tuning::gradient_outputs;
+    const A *x_rows[most * gradient_columns], *dz_rows[most];
+    s.x = x_rows;
+    s.dz = dz_rows;
+    const int64_t together = ceil_div(most, max_of(1, p.out_width));
+    for (int64_t h = first; h < last; h += s.row_count) {
+      s.row_count = min_of(together, last - h);
+      for (int64_t r = 0; r < s.row_count; ++r) {
+        const int64_t x_row = (h + r) * rows.stride - rows.pad;
+        for (int64_t k = 0; k < count; ++k) {
+          x_rows[r * count + k] = x(x_row + (i + k) * rows.dilation);
+        }
+        dz_rows[r] = dz(h + r);
+      }
       over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
         s.channel = channel;
         s.partial = partial + i * s.row_pitch + s.tap * s.tap_pitch + slot;
@@ -41,18 +53,19 @@ void add_all_taps(const depthwise_params& p, TapSums<T> s, int64_t channels, int
   };
   for (s.tap = 0; s.tap < p.kernel_width;) {
     const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
-    const TapSumsChoice<T> choice = choose_tap_sums<T>(s.columns, taps);
+    const TapSumsChoice<A> choice = choose_tap_sums<A>(s.columns, taps);
     for (int64_t i = 0; i < p.kernel_height;) {
       const int64_t count = i + choice.rows <= p.kernel_height ? choice.rows : 1;
       // The rows of outputs that all these rows of taps meet, then what single ones meet besides.
       const TapRange first = outputs_of_tap(rows, i);
       const TapRange last = outputs_of_tap(rows, i + count - 1);
       const int64_t from = max_of(begin, first.begin), to = max_of(from, min_of(end, last.end));
-      run(count == 1 ? choice.one : choice.many, i, from, to);
+      run(count == 1 ? choice.one : choice.many, i, count, from, to);
       for (int64_t k = 0; count > 1 && k < count; ++k) {
         const TapRange single = outputs_of_tap(rows, i + k);
-        run(choice.one, i + k, max_of(begin, single.begin), min_of(from, min_of(end, single.end)));
-        run(choice.one, i + k, max_of(to, max_of(begin, single.begin)), min_of(end, single.end));
+        const int64_t first_row = max_of(begin, single.begin), last_row = min_of(end, single.end);
+        run(choice.one, i + k, 1, first_row, min_of(from, last_row));
+        run(choice.one, i + k, 1, max_of(to, first_row), last_row);
       }
       i += count;
     }
@@ -67,17 +80,15 @@ void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int6
   using A = Compute<T>;
   const int64_t taps = p.kernel_height * p.kernel_width;
   if (kernel_wanted) {
-    TapSums<T> s{};
-    s.x = &x;
-    s.dz = &dz;
+    TapSums<A> s{};
+    s.x_pitch = x.pitch;
+    s.z_pitch = dz.pitch;
     s.columns = column_axis(p);
     s.classes = output_classes(s.columns);
-    s.x_row_step = p.stride_height;
-    s.x_tap_step = p.dilation_height;
     s.partial = partial;
     s.tap_pitch = pitch;
     s.row_pitch = p.kernel_width * pitch;
-    add_all_taps(p, s, channels, begin, end);
+    add_all_taps(p, x, dz, s, channels, begin, end);
   }
   over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
     constexpr int together = 4;  // sums that do not wait for each other

@@ -4,7 +4,7 @@
 #define DEPTHWISE_KERNELS_TAP_SUMS_H_
 
 #include "geometry.h"
-#include "rows.h"
+#include "vec.h"
 
 namespace depthwise::DW_ISA {
 
@@ -17,19 +17,16 @@ constexpr int gradient_rows_for(int columns) {
   return fitting < 1 ? 1 : fitting < square ? fitting : square;
 }
 
-// Sums for a rectangle of taps, over the output rows of a block.
-template <class T>
+// Sums for a rectangle of taps, over `row_count` rows of outputs.
+template <class A>
 struct TapSums {
-  using A = Compute<T>;
-  RowSource<T>* x;
-  RowSource<T>* dz;
+  const A* const* dz;  // a row of the output's gradient for each of them
+  const A* const* x;   // and as many rows of the input as the rectangle has rows of taps
+  int64_t row_count;
+  int64_t x_pitch, z_pitch;
   Axis columns;
-  int64_t tap;         // first tap of each row of taps
-  int64_t classes;     // outputs so many columns apart are a whole number of taps apart
-  int64_t x_row;       // input row of the first row of taps, for output row `begin`
-  int64_t x_row_step;  // and for each further output row
-  int64_t x_tap_step;  // and for each further row of taps
-  int64_t begin, end;  // output rows whose input rows all meet the image
+  int64_t tap;      // first tap of each row of taps
+  int64_t classes;  // outputs so many columns apart are a whole number of taps apart
   int64_t channel;
   A* partial;  // a vector per tap: `tap_pitch` apart, `row_pitch` from one row of taps to the next
   int64_t tap_pitch, row_pitch;
@@ -99,22 +96,19 @@ DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], co
 
 // `stride` elements of the input from one output to the next, each a tap apart (1 to 3); 0 for any
 // other stride and dilation, where each element is loaded once per tap.
-template <int rows, int taps, int stride, class T>
-[[gnu::noinline]] void add_taps(const TapSums<T>& given) {
-  using A = Compute<T>;
-  const TapSums<T> s = given;
+template <int rows, int taps, int stride, class A>
+[[gnu::noinline]] void add_taps(const TapSums<A>& given) {
+  const TapSums<A> s = given;
   const Axis a = s.columns;
-  const int64_t x_pitch = s.x->pitch, z_pitch = s.dz->pitch;
+  const int64_t x_pitch = s.x_pitch, z_pitch = s.z_pitch;
   Vec<A> sums[rows][taps];
   for (int i = 0; i < rows; ++i) {
     for (int q = 0; q < taps; ++q) sums[i][q] = load(s.partial + i * s.row_pitch + q * s.tap_pitch);
   }
-  for (int64_t h = s.begin; h < s.end; ++h) {
+  for (int64_t h = 0; h < s.row_count; ++h) {
     const A* x[rows];
-    for (int i = 0; i < rows; ++i) {
-      x[i] = (*s.x)(s.x_row + (h - s.begin) * s.x_row_step + i * s.x_tap_step) + s.channel;
-    }
-    const A* const dz = (*s.dz)(h) + s.channel;
+    for (int i = 0; i < rows; ++i) x[i] = s.x[h * rows + i] + s.channel;
+    const A* const dz = s.dz[h] + s.channel;
     if constexpr (stride > 0) {
       add_row<stride>(sums, x, dz, a, s.tap, s.classes, x_pitch, z_pitch);
     } else {
@@ -138,34 +132,34 @@ template <int rows, int taps, int stride, class T>
   }
 }
 
-template <class T>
-using TapSumsFunction = void (*)(const TapSums<T>&);
+template <class A>
+using TapSumsFunction = void (*)(const TapSums<A>&);
 
 // For `taps` taps in a row: the function for as many rows as fit the registers, and for one.
-template <class T>
+template <class A>
 struct TapSumsChoice {
-  TapSumsFunction<T> many, one;
+  TapSumsFunction<A> many, one;
   int rows;
 };
 
-template <int stride, class T>
-TapSumsChoice<T> choose_tap_sums(int64_t taps) {
-  static constexpr TapSumsChoice<T> choices[gradient_columns] = {
-      {add_taps<gradient_rows_for(1), 1, stride, T>, add_taps<1, 1, stride, T>,
+template <int stride, class A>
+TapSumsChoice<A> choose_tap_sums(int64_t taps) {
+  static constexpr TapSumsChoice<A> choices[gradient_columns] = {
+      {add_taps<gradient_rows_for(1), 1, stride, A>, add_taps<1, 1, stride, A>,
        gradient_rows_for(1)},
-      {add_taps<gradient_rows_for(2), 2, stride, T>, add_taps<1, 2, stride, T>,
+      {add_taps<gradient_rows_for(2), 2, stride, A>, add_taps<1, 2, stride, A>,
        gradient_rows_for(2)},
-      {add_taps<gradient_rows_for(3), 3, stride, T>, add_taps<1, 3, stride, T>,
+      {add_taps<gradient_rows_for(3), 3, stride, A>, add_taps<1, 3, stride, A>,
        gradient_rows_for(3)},
-      {add_taps<gradient_rows_for(4), 4, stride, T>, add_taps<1, 4, stride, T>,
+      {add_taps<gradient_rows_for(4), 4, stride, A>, add_taps<1, 4, stride, A>,
        gradient_rows_for(4)},
-      {add_taps<gradient_rows_for(5), 5, stride, T>, add_taps<1, 5, stride, T>,
+      {add_taps<gradient_rows_for(5), 5, stride, A>, add_taps<1, 5, stride, A>,
        gradient_rows_for(5)},
-      {add_taps<gradient_rows_for(6), 6, stride, T>, add_taps<1, 6, stride, T>,
+      {add_taps<gradient_rows_for(6), 6, stride, A>, add_taps<1, 6, stride, A>,
        gradient_rows_for(6)},
-      {add_taps<gradient_rows_for(7), 7, stride, T>, add_taps<1, 7, stride, T>,
+      {add_taps<gradient_rows_for(7), 7, stride, A>, add_taps<1, 7, stride, A>,
        gradient_rows_for(7)},
-      {add_taps<gradient_rows_for(8), 8, stride, T>, add_taps<1, 8, stride, T>,
+      {add_taps<gradient_rows_for(8), 8, stride, A>, add_taps<1, 8, stride, A>,
        gradient_rows_for(8)},
   };
   return choices[taps - 1];
@@ -176,13 +170,13 @@ inline int64_t output_classes(const Axis& a) {
   return a.dilation / greatest_common_divisor(a.stride, a.dilation);
 }
 
-template <class T>
-TapSumsChoice<T> choose_tap_sums(const Axis& columns, int64_t taps) {
+template <class A>
+TapSumsChoice<A> choose_tap_sums(const Axis& columns, int64_t taps) {
   const int64_t step = output_classes(columns) * columns.stride;
-  if (step == columns.dilation) return choose_tap_sums<1, T>(taps);
-  if (step == 2 * columns.dilation) return choose_tap_sums<2, T>(taps);
-  if (step == 3 * columns.dilation) return choose_tap_sums<3, T>(taps);
-  return choose_tap_sums<0, T>(taps);
+  if (step == columns.dilation) return choose_tap_sums<1, A>(taps);
+  if (step == 2 * columns.dilation) return choose_tap_sums<2, A>(taps);
+  if (step == 3 * columns.dilation) return choose_tap_sums<3, A>(taps);
+  return choose_tap_sums<0, A>(taps);
 }
 
 }  // namespace depthwise::DW_ISA

@@ -55,6 +55,10 @@ struct ComputeOf<double> {
 template <class T>
 using Compute = typename ComputeOf<T>::type;
 
+// Whether elements are computed as they are stored.
+template <class T>
+inline constexpr bool is_compute_type = sizeof(T) == sizeof(Compute<T>);
+
 template <class A>
 constexpr int lanes = DW_VECTOR_BYTES / static_cast<int>(sizeof(A));
 
