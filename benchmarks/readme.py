@@ -46,8 +46,8 @@ def block(result: dict[str, Any], source: str) -> str:
         "forward pass with bias and ReLU, *training* that and the gradients of input, kernel and bias. *best peer* "
         "is the fastest of PyTorch (both layouts), TensorFlow, JAX, ONNX Runtime, OpenVINO and LiteRT on that "
         "layer; *ratio* is its time over ours; *floor* is what the machine's arithmetic and memory allow, over "
-        f"ours. `make bench` makes this table; [the whole result]({source}) and [how it is measured]"
-        "(benchmarks/README.md)."
+        f"ours. `make bench` makes this table; [the whole result]({source}), [how it is measured]"
+        "(benchmarks/README.md) and [pictures](docs/speed.md)."
     )
     return "\n".join([BEGIN, "", *lines, "", text, "", END])
 

@@ -55,11 +55,17 @@ def geometric_mean(values: Iterable[float]) -> float | None:
 
 
 def verdict(entry: dict[str, Any], what: str) -> Verdict:
-    """Compares ours with the others on one case of a result; our front-ends are neither."""
+    """Compares ours with the others on one case of a result; our front-ends are neither.
+
+    On channels-first images the others are those that were given them so.
+    """
+    channels_first = entry["case"]["data_format"] == "channels_first"
     times = {
         name: outcome["ms"]
         for name, outcome in entry[what].items()
-        if "ms" in outcome and name not in FRONT_ENDS
+        if "ms" in outcome
+        and name not in FRONT_ENDS
+        and (name == OURS or not channels_first or PEERS[name].channels_first)
     }
     ours = times.pop(OURS, None)
     best = min(times, key=times.__getitem__) if times else None

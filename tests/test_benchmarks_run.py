@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -90,6 +91,13 @@ class TestReport:
         before = report.verdict(case, "inference")
         case["inference"][OURS_JAX] = outcome(0.25)
         assert report.verdict(case, "inference") == before
+
+    def test_a_peer_that_was_given_channels_last_is_none_on_channels_first_images(self) -> None:
+        times = {OURS: outcome(1.0), "torch": outcome(3.0), "litert": outcome(0.5)}
+        last = report.verdict(entry(CASE, times, {}), "inference")
+        first = report.verdict(entry(replace(CASE, data_format="channels_first"), times, {}), "inference")
+        assert (last.best_peer, last.ratio) == ("litert", 0.5)
+        assert (first.best_peer, first.ratio) == ("torch", 3.0)
 
     def test_the_summary_takes_geometric_means_and_the_lowest_case(self, result: dict[str, Any]) -> None:
         means = report.summary(result["cases"])

@@ -343,7 +343,8 @@ def suite_section(printed: str, heading: str) -> str:
 def entry(name: str, ours: float, peer: float, well_shaped: float) -> dict[str, Any]:
     def outcomes(**ms: float) -> dict[str, Any]:
         timed = {key: {"ms": value} for key, value in ms.items()}
-        return {"case": {"name": name}, "cost": {"flops": 4e6}, "inference": timed, "training": timed}
+        case = {"name": name, "data_format": "channels_last"}
+        return {"case": case, "cost": {"flops": 4e6}, "inference": timed, "training": timed}
 
     return outcomes(ours=ours, litert=peer) | {"neighbour": outcomes(ours=well_shaped)}
 

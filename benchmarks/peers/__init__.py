@@ -18,12 +18,15 @@ class Entry:
         title: the library's name in print.
         options: what its `Adapter` is given, for libraries that are timed in more than one way.
         ours: whether it is this package, through whichever of its front-ends: then it is nobody's peer.
+        channels_first: whether it is given channels-first images as they are. The others get every image with its
+            channels last, which costs them nothing in this benchmark, and are no peers where a user's are not.
     """
 
     module: str
     title: str
     options: tuple[tuple[str, str], ...] = ()
     ours: bool = False
+    channels_first: bool = True
 
 
 OURS = "ours"
@@ -32,12 +35,14 @@ OURS_JAX = "ours-jax"
 PEERS: dict[str, Entry] = {
     OURS: Entry("ours", "depthwise", ours=True),
     "torch": Entry("torch", "PyTorch", (("memory_format", "contiguous"),)),
-    "torch-nhwc": Entry("torch", "PyTorch channels_last", (("memory_format", "channels_last"),)),
-    "tensorflow": Entry("tensorflow", "TensorFlow"),
+    "torch-nhwc": Entry(
+        "torch", "PyTorch channels_last", (("memory_format", "channels_last"),), channels_first=False
+    ),
+    "tensorflow": Entry("tensorflow", "TensorFlow", channels_first=False),
     "jax": Entry("jax", "JAX"),
     "onnxruntime": Entry("onnxruntime", "ONNX Runtime"),
     "openvino": Entry("openvino", "OpenVINO"),
-    "litert": Entry("litert", "LiteRT"),
+    "litert": Entry("litert", "LiteRT", channels_first=False),
     OURS_JAX: Entry("ours_jax", "depthwise.jax", ours=True),
 }
 """Every adapter by the name that `--peers` takes."""

@@ -20,15 +20,15 @@ constexpr int64_t close_nanoseconds = 100'000;
 constexpr int64_t close_calls = 3;
 
 // Tasks per thread that a call is cut into, so that a late thread does not hold up the others;
-// fewer where the tasks would be of a microsecond or two.
+// fewer for brief calls, whose tasks would be of a microsecond or two: 3x3 on 14x14x480 took two
+// threads of a Zen 5 9.6 us in 8 tasks and 7.8 in 4.
 constexpr int64_t tasks_per_thread = 4;
 constexpr int64_t brief_tasks_per_thread = 2;
 
 // A block of channels whose rows are read in place: bytes of the rows that one row of results
 // needs, and of the weights. On a Zen 5 core (48 KiB L1, 1 MiB L2) 3x3 on 56x56x128 took 78 us with
-// 24 KiB of rows, 71 with 80 and 70 with 160 (staged: 88); 7x7 on 14x14x384 took 74 us with 24 KiB
-// of weights, 67 with 16, 60 with 12 and 8 (staged: 95). Where the image does not begin on a cache
-// line, as NumPy's need not, reading in place gains nothing on one core: 92 us, and staged 90.
+// 28 KiB of rows and 63 with 80, on 28x28x256 40 and 34. The weights' bound was measured when tiles
+// held one row of results: 7x7 on 14x14x384 took 74 us with 24 KiB, 67 with 16, 60 with 12 and 8.
 constexpr int64_t direct_rows_bytes = 80 * 1024;
 constexpr int64_t direct_weights_bytes = 12 * 1024;
 
@@ -43,8 +43,8 @@ constexpr int64_t least_staged_vectors = 6;
 
 // Rows that could be read in place are staged where each element is used at least so often, and a
 // tile has more lines than this in one of the 64 sets of a first-level cache of 8 to 12 ways. Zen
-// 5, 5x5 on 16x16x1024 (60 lines in one set): 191 us staged, 261 in place; on 32x32x512 (30): 285
-// and 325; 3x3 on 14x14x512 (15): 25 and 23.
+// 5, tiles of one row of results: 5x5 on 16x16x1024 (60 lines in one set) took 191 us staged, 261 in
+// place; on 32x32x512 (30) 285 and 325; 3x3 on 14x14x512 (15) 25 and 23.
 constexpr int64_t staged_reuse = 4;
 constexpr int64_t evicting_lines = 16;
 
@@ -82,10 +82,13 @@ constexpr int64_t gradient_parts = 32;
 // A part has so many rows of outputs at least: 3x3 on 14x14x512 took 42 us with 4, 40 with 8 (Zen
 // 5).
 constexpr int64_t gradient_part_rows = 8;
-// Both gradients go in one pass if the rows of the output's gradient that a row of the input's
-// needs beside its own are no more than this: within each part some of them are staged twice.
-constexpr int64_t most_shared_halo_rows = 6;
 constexpr int64_t gradient_parts_bytes = 16 * 1024 * 1024;  // memory for their partial sums
+
+// Both gradients go in one pass if the rows of the output's gradient that a row of the input's
+// needs beside its own are no more than this: within each part some of them are staged twice. One
+// core of a Zen 5, in one pass and in two: 3x3 on 56x56x128 207 and 236 us, on 14x14x512 58 and 68,
+// 5x5 on 7x7x960 46 and 57; 7x7 on 56x56x96 (6 rows) 385 and 378.
+constexpr int64_t most_shared_halo_rows = 6;
 
 }  // namespace depthwise::tuning
 
