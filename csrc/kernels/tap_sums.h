@@ -65,8 +65,8 @@ DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], co
                        const Axis& a, int64_t tap, int64_t classes, int64_t x_pitch,
                        int64_t z_pitch) {
   const int64_t x_step = a.dilation * x_pitch, z_step = classes * z_pitch;
-  for (int64_t first = 0; first < classes; ++first) {
-    const int64_t count = first < a.out ? ceil_div(a.out - first, classes) : 0;
+  for (int64_t first = 0; first < min_of(classes, a.out); ++first) {
+    const int64_t count = ceil_div(a.out - first, classes);
     int64_t position = first * a.stride + tap * a.dilation - a.pad;
     const A* g = dz + first * z_pitch;
     const auto add = [&]<int together>() DW_INLINE_LAMBDA {
