@@ -43,8 +43,8 @@ constexpr int64_t least_staged_vectors = 6;
 
 // Rows that could be read in place are staged where each element is used at least so often, and a
 // tile has more lines than this in one of the 64 sets of a first-level cache of 8 to 12 ways. Zen
-// 5, tiles of one row of results: 5x5 on 16x16x1024 (60 lines in one set) took 191 us staged, 261 in
-// place; on 32x32x512 (30) 285 and 325; 3x3 on 14x14x512 (15) 25 and 23.
+// 5, tiles of one row of results: 5x5 on 16x16x1024 (60 lines in one set) took 191 us staged, 261
+// in place; on 32x32x512 (30) 285 and 325; 3x3 on 14x14x512 (15) 25 and 23.
 constexpr int64_t staged_reuse = 4;
 constexpr int64_t evicting_lines = 16;
 
