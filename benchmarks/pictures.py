@@ -79,7 +79,8 @@ def family(case: Case, isa: str) -> str:
     """The family whose kernels run a case: "channels" or "columns".
 
     The rule of csrc/kernels/table.cc: a channels-last image with channels of output for half a vector or more goes to
-    the channels family, the rest to the columns family, but for dilations out of all proportion to the image.
+    the channels family, a channels-first one with channels for a vector and no multiplier; the rest to the columns
+    family, but for dilations out of all proportion to the image.
 
     Args:
         case: the layer.
@@ -88,6 +89,8 @@ def family(case: Case, isa: str) -> str:
     compute_bytes = 8 if case.dtype == "float64" else 4  # half types compute in float32
     lanes = VECTOR_BYTES[isa] // compute_bytes
     if case.data_format == "channels_last" and 2 * case.channels * case.multiplier >= lanes:
+        return "channels"
+    if case.data_format == "channels_first" and case.multiplier == 1 and case.channels >= lanes:
         return "channels"
     axes = zip((case.height, case.width), case.kernel, case.dilation, strict=True)
     in_proportion = all((kernel - 1) * rate <= PROPORTION * (size + kernel) for size, kernel, rate in axes)

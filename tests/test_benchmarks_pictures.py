@@ -20,8 +20,10 @@ from benchmarks import cases, limits, pictures
 from benchmarks.cases import Case
 from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.report import MEASUREMENTS, PASSES
+from depthwise.spec import DataFormat
 
-LAST, FIRST = Case(9, 8, 32, (3, 3)), Case(9, 8, 32, (5, 5), data_format="channels_first")
+LAST, FIRST = Case(9, 8, 32, (3, 3)), Case(9, 8, 3, (5, 5), data_format="channels_first")
+LAYOUTS: tuple[DataFormat, ...] = ("channels_last", "channels_first")
 LIMITS = limits.Limits(64, 100e9, ((1000, 80e9), (100_000, 20e9)))
 
 
@@ -72,8 +74,11 @@ class TestFamily:
         case = Case(9, 9, channels, (3, 3), multiplier=multiplier, dtype=dtype)
         assert pictures.family(case, isa) == kind
 
-    def test_channels_first_images_go_to_the_columns_family(self) -> None:
+    def test_channels_first_images_of_few_channels_or_a_multiplier_go_to_the_columns_family(self) -> None:
         assert pictures.family(FIRST, "avx512") == "columns"
+        for channels, multiplier, kind in ((15, 1, "columns"), (16, 1, "channels"), (64, 2, "columns")):
+            case = replace(FIRST, channels=channels, multiplier=multiplier)
+            assert pictures.family(case, "avx512") == kind
 
     @pytest.mark.parametrize(("rate", "kind"), [(96, "columns"), (97, "channels")])
     def test_dilations_out_of_proportion_do_not(self, rate: int, kind: str) -> None:
@@ -195,6 +200,7 @@ class TestDraw:
         assert set(pictures.STYLES) == set(PEERS) - {OURS, *FRONT_ENDS}
         assert len(set(pictures.STYLES.values())) == len(pictures.STYLES)
 
-    def test_the_table_has_layers_of_both_families(self) -> None:
+    def test_the_table_in_both_layouts_has_layers_of_both_families(self) -> None:
         for isa in pictures.VECTOR_BYTES:
-            assert {pictures.family(case, isa) for case in cases.TABLE} == set(pictures.FAMILIES)
+            both = [replace(case, data_format=layout) for case in cases.TABLE for layout in LAYOUTS]
+            assert {pictures.family(case, isa) for case in both} == set(pictures.FAMILIES)
