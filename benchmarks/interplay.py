@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks import calls, machine, report, run
+from benchmarks import calls, command, machine, report, run
 from benchmarks.frameworks import BACKENDS, CHAINS, Chain
 from benchmarks.models import LOAD_TIMEOUT, choose
 from benchmarks.runtimes import LostError, Runtime
@@ -56,10 +56,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parsed.add_argument
     add("--frameworks", metavar="A,B", help=f"which of {', '.join(BACKENDS)} (default: the installed ones)")
-    add("--rounds", type=run.positive, metavar="N", help="how often each chain has its turn (default: 10)")
+    add(
+        "--rounds", type=command.positive, metavar="N", help="how often each chain has its turn (default: 10)"
+    )
     add("--seconds", type=float, metavar="S", help="time for each measurement in each round (default: 0.2)")
     add("--quick", action="store_true", help="3 rounds of 0.05 s, and no file unless --json names one")
-    add("--threads", type=run.positive, metavar="N", help="CPUs for every process (default: all allowed)")
+    add("--threads", type=command.positive, metavar="N", help="CPUs for every process (default: all allowed)")
     add(
         "--json",
         type=Path,
@@ -178,11 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         frameworks = choose("--frameworks", options.frameworks, tuple(BACKENDS))
     except ValueError as error:
         parsed.error(str(error))
-    cpus = machine.available_cpus()
-    if options.threads and options.threads > cpus:
-        parsed.error(
-            f"--threads: expected at most the {cpus} CPUs that this process may run on, got {options.threads}"
-        )
+    threads = command.thread_count(parsed, options.threads)
     try:
         counting = calls.environment()
     except RuntimeError as error:
@@ -191,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings: dict[str, Any] = {
         "rounds": options.rounds or (3 if options.quick else 10),
         "seconds": options.seconds or (0.05 if options.quick else 0.2),
-        "threads": options.threads or cpus,
+        "threads": threads,
     }
     taken = datetime.now(timezone.utc)
     result: dict[str, Any] = {
@@ -225,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         result["summary"] = highest(result["layers"])
                         progress.advance(task)
                         if target is not None:
-                            run.write(result, target)
+                            command.write(result, target)
     show(result, console)
     if target is not None:
         console.print(f"written to {target}", highlight=False)

@@ -20,7 +20,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import data, machine, report, run
+from benchmarks import command, data, report
 from benchmarks import targets as target_lines
 from benchmarks.cases import LANES, Case
 from benchmarks.peers import OURS, PEERS
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = (__doc__ or "").splitlines()[0]
     parsed = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=about)
     add = parsed.add_argument
-    add("--threads", type=run.positive, metavar="N", help="threads for every library (default: all CPUs)")
+    add("--threads", type=command.positive, metavar="N", help="threads for every library (default: all CPUs)")
     add("--json", type=Path, metavar="PATH", help="where the results go (default: nowhere)")
     add("--show", type=Path, metavar="PATH", help="prints a stored result and ends")
     options = parsed.parse_args(argv)
@@ -193,12 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.show:
         result = json.loads(options.show.read_text())
     else:
-        cpus = machine.available_cpus()
-        if options.threads and options.threads > cpus:
-            parsed.error(f"--threads: expected at most the {cpus} CPUs here, got {options.threads}")
-        result = measure(options.threads or cpus)
+        threads = command.thread_count(parsed, options.threads)
+        result = measure(threads)
         if options.json:
-            run.write(result, options.json)
+            command.write(result, options.json)
     show(result, console)
     target_lines.show(targets(result), console)
     return 0

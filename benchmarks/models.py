@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks import machine, report, run
+from benchmarks import command, machine, report, run
 from benchmarks.frameworks import APPLICATIONS, BACKENDS, VARIANTS, Application
 from benchmarks.runtimes import LostError, Runtime
 
@@ -44,13 +44,13 @@ def parser() -> argparse.ArgumentParser:
     add("--networks", metavar="A,B", help=f"which of {names} (default: all)")
     add(
         "--rounds",
-        type=run.positive,
+        type=command.positive,
         metavar="N",
         help="how often stock and accelerated have their turns (default: 5)",
     )
     add("--seconds", type=float, metavar="S", help="time for each measurement in each round (default: 2)")
     add("--quick", action="store_true", help="2 rounds of 0.5 s, and no file unless --json names one")
-    add("--threads", type=run.positive, metavar="N", help="CPUs for every process (default: all allowed)")
+    add("--threads", type=command.positive, metavar="N", help="CPUs for every process (default: all allowed)")
     add("--seed", type=int, help="of weights and images (default: a new one, which is printed)")
     add(
         "--json",
@@ -242,16 +242,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = choose("--networks", options.networks, [found.function for found in APPLICATIONS])
     except ValueError as error:
         parsed.error(str(error))
-    cpus = machine.available_cpus()
-    if options.threads and options.threads > cpus:
-        parsed.error(
-            f"--threads: expected at most the {cpus} CPUs that this process may run on, got {options.threads}"
-        )
+    threads = command.thread_count(parsed, options.threads)
     settings: dict[str, Any] = {
         "seed": secrets.randbelow(2**31) if options.seed is None else options.seed,
         "rounds": options.rounds or (2 if options.quick else 5),
         "seconds": options.seconds or (0.5 if options.quick else 2.0),
-        "threads": options.threads or cpus,
+        "threads": threads,
     }
     taken = datetime.now(timezone.utc)
     result: dict[str, Any] = {
@@ -308,7 +304,7 @@ def measure_backends(
                     result["networks"].append(entry)
                     result["summary"] = summary(result["networks"])
                     if target is not None:
-                        run.write(result, target)
+                        command.write(result, target)
     return status
 
 

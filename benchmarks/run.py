@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import secrets
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import cases as case_lists
-from benchmarks import data, limits, machine, report
+from benchmarks import command, data, limits, machine, report
 from benchmarks.cases import Case
 from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.runtimes import LostError, MissingError, Runtime
@@ -44,7 +43,11 @@ def parser() -> argparse.ArgumentParser:
     add("--set", choices=sets, default="table", help="which cases (default: %(default)s)")
     add("--cases", metavar="PATTERN", help=patterns)
     add(
-        "--count", type=positive, default=30, metavar="N", help="how many random cases (default: %(default)s)"
+        "--count",
+        type=command.positive,
+        default=30,
+        metavar="N",
+        help="how many random cases (default: %(default)s)",
     )
     add(
         "--seed",
@@ -52,23 +55,25 @@ def parser() -> argparse.ArgumentParser:
         help="of the random cases and of all numbers (default: a new one, which is printed)",
     )
     add("--peers", metavar="A,B", help=f"which of {peers} (default: the libraries that are installed)")
-    add("--rounds", type=positive, metavar="N", help="how often each runtime has its turn (default: 5)")
+    add(
+        "--rounds",
+        type=command.positive,
+        metavar="N",
+        help="how often each runtime has its turn (default: 5)",
+    )
     add("--seconds", type=float, metavar="S", help="time for each measurement in each round (default: 0.2)")
     add("--quick", action="store_true", help="2 rounds of 0.05 s, and no file unless --json names one")
     add("--layout", choices=layouts, help="puts every case into this layout")
     add("--dtype", choices=tuple(DTYPES), help="puts every case into this dtype (default: float32)")
-    add("--threads", type=positive, metavar="N", help="threads for every runtime (default: all CPUs allowed)")
+    add(
+        "--threads",
+        type=command.positive,
+        metavar="N",
+        help="threads for every runtime (default: all CPUs allowed)",
+    )
     add("--json", type=Path, metavar="PATH", help="where the results go (default: in benchmarks/results)")
     add("--list", action="store_true", help="prints the cases and ends")
     return parsed
-
-
-def positive(text: str) -> int:
-    """A number of the command line that has to be at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
-    return value
 
 
 def choose_cases(options: argparse.Namespace, seed: int) -> tuple[Case, ...]:
@@ -203,12 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(case.name, *case.origins, highlight=False)
         return 0
 
-    cpus = machine.available_cpus()
-    threads = options.threads or cpus
-    if threads > cpus:
-        parsed.error(
-            f"--threads: expected at most the {cpus} CPUs that this process may run on, got {threads}"
-        )
+    threads = command.thread_count(parsed, options.threads)
     settings = Settings(
         set=options.set,
         seed=seed,
@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def keep(result: dict[str, Any]) -> None:
         if target is not None:
-            write(result, target)
+            command.write(result, target)
 
     try:
         result = run_cases(
@@ -389,14 +389,6 @@ def finish(result: dict[str, Any], best: limits.Limits | None) -> None:
                 for what, passes in report.PASSES.items()
             }
     result["summary"] = report.summary(result["cases"])
-
-
-def write(result: dict[str, Any], target: Path) -> None:
-    """Writes a result as JSON, after every case: an interrupted run keeps what it has."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    part.replace(target)
 
 
 if __name__ == "__main__":

@@ -23,21 +23,18 @@ one; the calmest round's median counts. A stored result prints again with `--sho
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
-import json
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine, report, run
+from benchmarks import command, machine, report, run
 from benchmarks import targets as target_lines
 from benchmarks.runtimes import Runtime
 from benchmarks.separable_worker import KERNEL, Layer
@@ -235,42 +232,15 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark with these command line arguments (default: those of the process); returns the exit status."""
-    parsed = argparse.ArgumentParser(
-        prog="python -m benchmarks.separable", description=(__doc__ or "").splitlines()[0]
+    summary = (__doc__ or "").splitlines()[0]
+    return command.run_alone(
+        "separable",
+        summary,
+        ROUNDS,
+        lambda threads, seconds, rounds: measure(threads, seconds, rounds=rounds),
+        show,
+        argv,
     )
-    add = parsed.add_argument
-    add(
-        "--threads",
-        type=run.positive,
-        metavar="N",
-        help="threads for every library (default: all CPUs allowed)",
-    )
-    add("--seconds", type=float, default=0.2, metavar="S", help="time of each turn (default: %(default)s)")
-    add(
-        "--rounds",
-        type=run.positive,
-        default=ROUNDS,
-        metavar="N",
-        help="turns of each variant (default: %(default)s)",
-    )
-    add("--json", type=Path, metavar="PATH", help="where the results go (default: nowhere)")
-    add("--show", type=Path, metavar="PATH", help="prints a stored result and ends")
-    options = parsed.parse_args(argv)
-    console = report.make_console()
-    if options.show:
-        show(json.loads(options.show.read_text()), console)
-        return 0
-    cpus = machine.available_cpus()
-    threads = options.threads or cpus
-    if threads > cpus:
-        parsed.error(
-            f"--threads: expected at most the {cpus} CPUs that this process may run on, got {threads}"
-        )
-    result = measure(threads, options.seconds, rounds=options.rounds)
-    if options.json:
-        run.write(result, options.json)
-    show(result, console)
-    return 0
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from benchmarks import alone, machine, memory, report, run, separable, targets
+from benchmarks import alone, command, machine, memory, report, run, separable, targets
 from benchmarks import cases as case_lists
 from benchmarks.cases import Case
 from benchmarks.models import choose
@@ -87,21 +87,26 @@ def parser() -> argparse.ArgumentParser:
     add("--only", metavar="A,B", help=f"which sections of {', '.join(SECTIONS)} (default: all)")
     add("--listed", action="store_true", help="all listed layers rather than a sample: hours")
     add("--cases", metavar="PATTERN", help=patterns)
-    add("--count", type=run.positive, metavar="N", help=f"how many random layers (default: {COUNT})")
+    add("--count", type=command.positive, metavar="N", help=f"how many random layers (default: {COUNT})")
     add("--seed", type=int, help=numbers)
     add(
         "--peers",
         metavar="A,B",
         help="which libraries, but for alone and separable (default: the installed ones)",
     )
-    add("--rounds", type=run.positive, metavar="N", help="of sections of layers (default: each has its own)")
+    add(
+        "--rounds",
+        type=command.positive,
+        metavar="N",
+        help="of sections of layers (default: each has its own)",
+    )
     add("--seconds", type=float, metavar="S", help="of every section (default: each has its own)")
     add(
         "--quick",
         action="store_true",
         help="a few cases and short rounds, and no file unless --json names one",
     )
-    add("--threads", type=run.positive, metavar="N", help="for every library (default: all CPUs allowed)")
+    add("--threads", type=command.positive, metavar="N", help="for every library (default: all CPUs allowed)")
     add("--json", type=Path, metavar="PATH", help="where the results go (default: in benchmarks/results)")
     add("--show", type=Path, metavar="PATH", help="prints a stored result and ends")
     return parsed
@@ -266,12 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.show:
         show(json.loads(options.show.read_text()), console)
         return 0
-    cpus = machine.available_cpus()
-    threads = options.threads or cpus
-    if threads > cpus:
-        parsed.error(
-            f"--threads: expected at most the {cpus} CPUs that this process may run on, got {threads}"
-        )
+    threads = command.thread_count(parsed, options.threads)
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     try:
         only = choose("--only", options.only, tuple(SECTIONS))
@@ -313,7 +313,7 @@ def measure_into(
     def keep(section: dict[str, Any]) -> None:
         result[name] = section
         if path is not None:
-            run.write(result, path)
+            command.write(result, path)
 
     try:
         section = measure(name, options, result["settings"], console, keep)

@@ -22,7 +22,7 @@ pytest.importorskip("rich")
 
 from rich.console import Console
 
-from benchmarks import cases, data, limits, report, run, worker
+from benchmarks import cases, command, data, limits, report, run, worker
 from benchmarks.cases import Case
 from benchmarks.peers import OURS, OURS_JAX, PEERS
 from benchmarks.peers.base import Peer, Problem, Program
@@ -193,8 +193,8 @@ class TestRun:
 
     def test_results_are_written_whole(self, tmp_path: Path) -> None:
         target = tmp_path / "new folder" / "result.json"
-        run.write({"a": 1}, target)
-        run.write({"a": 2}, target)
+        command.write({"a": 1}, target)
+        command.write({"a": 2}, target)
         assert json.loads(target.read_text()) == {"a": 2}
         assert [path.name for path in target.parent.iterdir()] == ["result.json"]
 
