@@ -84,7 +84,7 @@ void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int6
     s.x_pitch = x.pitch;
     s.z_pitch = dz.pitch;
     s.columns = column_axis(p);
-    s.classes = output_classes(s.columns);
+    s.classes = tap_classes(s.columns);
     s.partial = partial;
     s.tap_pitch = pitch;
     s.row_pitch = p.kernel_width * pitch;

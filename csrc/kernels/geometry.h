@@ -76,6 +76,12 @@ inline int64_t greatest_common_divisor(int64_t a, int64_t b) {
   return a;
 }
 
+// Results so many positions apart are a whole number of taps apart: every second one for a dilation
+// of 2.
+inline int64_t tap_classes(const Axis& a) {
+  return a.dilation / greatest_common_divisor(a.stride, a.dilation);
+}
+
 // The results index, index + classes, ...
 inline AxisPlan forward_plan(const Axis& a, int64_t index, int64_t classes) {
   AxisPlan plan{};
@@ -92,11 +98,10 @@ inline AxisPlan forward_plan(const Axis& a, int64_t index, int64_t classes) {
   return plan;
 }
 
-// Classes of results that are a whole number of taps apart, so that they share elements of the
-// source: every second one for a dilation of 2. One where the classes would have fewer results
-// than `least`.
+// Classes of results that share elements of the source. One where the classes would have fewer
+// results than `least`.
 inline int64_t forward_classes(const Axis& a, int64_t least) {
-  const int64_t classes = a.dilation / greatest_common_divisor(a.stride, a.dilation);
+  const int64_t classes = tap_classes(a);
   return a.out / classes >= least ? classes : 1;
 }
 
@@ -106,7 +111,7 @@ inline int64_t gradient_classes(const Axis& a) { return max_of(1, min_of(a.strid
 // The same, each divided further so that positions are a whole number of taps apart, as in
 // forward_classes().
 inline int64_t divided_gradient_classes(const Axis& a, int64_t least) {
-  const int64_t classes = a.stride * (a.dilation / greatest_common_divisor(a.stride, a.dilation));
+  const int64_t classes = a.stride * tap_classes(a);
   return a.in / classes >= least ? classes : gradient_classes(a);
 }
 

@@ -165,14 +165,9 @@ TapSumsChoice<A> choose_tap_sums(int64_t taps) {
   return choices[taps - 1];
 }
 
-// Outputs that are a whole number of taps apart: every so many-th one.
-inline int64_t output_classes(const Axis& a) {
-  return a.dilation / greatest_common_divisor(a.stride, a.dilation);
-}
-
 template <class A>
 TapSumsChoice<A> choose_tap_sums(const Axis& columns, int64_t taps) {
-  const int64_t step = output_classes(columns) * columns.stride;
+  const int64_t step = tap_classes(columns) * columns.stride;
   if (step == columns.dilation) return choose_tap_sums<1, A>(taps);
   if (step == 2 * columns.dilation) return choose_tap_sums<2, A>(taps);
   if (step == 3 * columns.dilation) return choose_tap_sums<3, A>(taps);
