@@ -243,6 +243,14 @@ class Plan {
   depthwise_params params_{};
 };
 
+// How many bytes into an array's memory the next multiple of `alignment` lies.
+int64_t bytes_to_multiple(nb::handle array, int64_t alignment) {
+  const Buffer view(array, false);
+  const int64_t beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(view.data()) %
+                                              static_cast<uintptr_t>(alignment));
+  return beyond == 0 ? 0 : alignment - beyond;
+}
+
 std::vector<std::string> isa_names(int (*chosen)(const char*)) {
   std::vector<std::string> names;
   for (int i = 0; const char* name = depthwise_isa_name(i); ++i) {
@@ -301,6 +309,8 @@ NB_MODULE(_native, m) {
            nb::arg("saved"), nb::arg("dx"), nb::arg("dkernel"), nb::arg("dbias"),
            "The same on addresses.");
 
+  m.def("bytes_to_multiple", bytes_to_multiple, nb::arg("array"), nb::arg("alignment"),
+        "How many bytes into an array's memory the next multiple of `alignment` lies.");
   m.def("isa", [] { return std::string(depthwise_isa()); }, "Instruction set in use.");
   m.def(
       "set_isa",

@@ -71,6 +71,11 @@ class Plan:
     ) -> None:
         """The same on addresses."""
 
+def bytes_to_multiple(array: object, alignment: int) -> int:
+    """
+    How many bytes into an array's memory the next multiple of `alignment` lies.
+    """
+
 def isa() -> str:
     """Instruction set in use."""
 

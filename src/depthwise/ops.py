@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from depthwise.activations import Activation, ActivationLike
 from depthwise.arguments import Padding, PaddingLike, Pair, PairLike
-from depthwise.native import Plan, make_plan
+from depthwise.native import Plan, bytes_to_multiple, make_plan
 from depthwise.spec import Spec, check_dtypes, hashable_options
 
 __all__ = ["Gradients", "depthwise_conv2d", "depthwise_conv2d_vjp"]
@@ -179,8 +179,10 @@ def _pullback(
         ValueError: it has another shape.
     """
     gradient = _array("dy", dy)
-    check_dtypes(y=call.dtype.name, dy=gradient.dtype.name)
-    call.spec.check_cotangent(gradient.shape, call.output_shape)
+    if gradient.dtype != call.dtype:
+        check_dtypes(y=call.dtype.name, dy=gradient.dtype.name)
+    if gradient.shape != call.output_shape:
+        call.spec.check_cotangent(gradient.shape, call.output_shape)
     dx, dkernel = _new(x.shape, call.dtype), np.empty(kernel.shape, call.dtype)
     outputs = kernel.shape[2] * kernel.shape[3]
     dbias = np.empty(outputs, call.dtype) if has_bias else None
@@ -195,7 +197,7 @@ def _new(shape: tuple[int, ...], dtype: Dtype) -> Array:
     if size < _ALIGNED_BYTES:
         return np.empty(shape, dtype)
     memory = np.empty(size + _LINE, np.uint8)
-    array: Array = np.ndarray(shape, dtype, memory, -memory.ctypes.data % _LINE)
+    array: Array = np.ndarray(shape, dtype, memory, bytes_to_multiple(memory, _LINE))
     return array
 
 

@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, SupportsIndex, TypeAlias, cast
+from typing import Final, SupportsIndex, TypeAlias, TypeGuard, cast
 
 from depthwise import arguments
 from depthwise import cost as _cost
@@ -379,20 +379,28 @@ def hashable_options(
 ) -> Options:
     """The options of a call in the same order, as the key of a cache that tells types apart (`typed=True`).
 
-    Equal keys must mean equal arguments, but True == 1 == 1.0: what is neither a plain integer, a string nor None is
-    normalised, and thus checked.
+    Equal keys must mean equal arguments, but True == 1 == 1.0: what is neither a string, None nor made of plain
+    integers is normalised, and thus checked.
 
     Raises:
         TypeError, ValueError: as `Spec`.
     """
-    if type(strides) is not int:
+    if type(strides) is not int and not _is_plain_pair(strides):
         strides = arguments.pair_argument("strides", strides)
-    if type(dilation_rate) is not int:
+    if type(dilation_rate) is not int and not _is_plain_pair(dilation_rate):
         dilation_rate = arguments.pair_argument("dilation_rate", dilation_rate)
-    if type(padding) is not str and type(padding) is not int:
+    if type(padding) is not str and type(padding) is not int and not _is_plain_padding(padding):
         padding = arguments.padding_argument(padding)
     if activation is not None and type(activation) is not str:
         activation = normalise(activation)
     if type(data_format) is not str:
         data_format = arguments.data_format_argument(data_format)
     return strides, padding, data_format, dilation_rate, activation
+
+
+def _is_plain_pair(value: object) -> TypeGuard[Pair]:
+    return type(value) is tuple and len(value) == 2 and type(value[0]) is int and type(value[1]) is int
+
+
+def _is_plain_padding(value: object) -> TypeGuard[tuple[Pair, Pair]]:
+    return type(value) is tuple and len(value) == 2 and _is_plain_pair(value[0]) and _is_plain_pair(value[1])
