@@ -18,6 +18,37 @@ void over_slots(int64_t channels, auto&& each) {
   }
 }
 
+// Whether a part asks for rows ahead: where images come from memory, in lines of channels.
+template <class T>
+bool fetches_rows(const depthwise_params& p) {
+  return fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels) && p.multiplier == 1 &&
+         p.x.channel == 1 && p.dy.channel == 1 &&
+         (p.activation == DEPTHWISE_LINEAR || p.saved.channel == 1) &&
+         2 + p.stride_height * p.stride_width <= Streams::most;
+}
+
+// What row h of outputs reads that the rows before it do not.
+template <class T>
+Streams streams_of(const depthwise_params& p, const RowSource<T>& x, const RowSource<T>& dz,
+                   int64_t h) {
+  constexpr int64_t bytes = sizeof(T);
+  Streams streams{};
+  if (h >= p.out_height) return streams;
+  streams.add(dz.image.data + h * dz.image.row, dz.image.column * bytes);
+  if (dz.activation != DEPTHWISE_LINEAR) {
+    streams.add(dz.saved.data + h * dz.saved.row, dz.saved.column * bytes);
+  }
+  const int64_t last = h * p.stride_height - p.pad_top + (p.kernel_height - 1) * p.dilation_height;
+  for (int64_t row = max_of(0, last - p.stride_height + 1); row <= last; ++row) {
+    if (row >= p.in_height) break;
+    for (int64_t j = 0; j < p.stride_width; ++j) {
+      streams.add(x.image.data + row * x.image.row + j * x.image.column,
+                  p.stride_width * x.image.column * bytes);
+    }
+  }
+  return streams;
+}
+
 // Sums for all taps and channels, over the output rows [begin, end) of one image.
 template <class T>
 void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
@@ -25,6 +56,7 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
   using A = Compute<T>;
   const Axis rows = row_axis(p);
   A* const partial = s.partial;
+  const bool fetches = fetches_rows<T>(p);
   // Row i of taps and the `count` - 1 rows after it.
   const auto run = [&](TapSumsFunction<A> function, int64_t i, int64_t count, int64_t first,
                        int64_t last) {
@@ -34,6 +66,8 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
     const A *x_rows[most * gradient_columns], *dz_rows[most];
     s.x = x_rows;
     s.dz = dz_rows;
+    Streams ahead[most];
+    s.ahead = fetches && i == 0 && s.tap == 0 ? ahead : nullptr;
     const int64_t together = ceil_div(most, max_of(1, p.out_width));
     for (int64_t h = first; h < last; h += s.row_count) {
       s.row_count = min_of(together, last - h);
@@ -43,9 +77,11 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
           x_rows[r * count + k] = x(x_row + (i + k) * rows.dilation);
         }
         dz_rows[r] = dz(h + r);
+        if (s.ahead != nullptr) ahead[r] = streams_of(p, x, dz, h + r + together);
       }
       over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
         s.channel = channel;
+        s.ahead_offset = channel * static_cast<int64_t>(sizeof(T));
         s.partial = partial + i * s.row_pitch + s.tap * s.tap_pitch + slot;
         function(s);
       });
@@ -151,14 +187,19 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
   const bool direct_dz = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
 
-  // Channels are divided first: that costs nothing, where each further part has sums of its own.
-  const int64_t eighth = round_up(max_of(outputs / 8, 4 * lanes<A>), lanes<A>);
-  const int64_t wanted = min_of(eighth, staged_block<A>(outputs, reach + 1, p.in_width, 1));
+  // Where rows are few, channels are divided: that costs no sums, but memory is read in shorter
+  // runs.
+  const int64_t rows = p.batch * p.out_height;
+  const bool divides =
+      rows < tuning::gradient_parts * tuning::gradient_part_rows ||
+      tuning::gradient_parts * (taps + 1) * outputs * static_cast<int64_t>(sizeof(A)) >
+          tuning::gradient_parts_bytes;
+  const int64_t share = divides ? round_up(max_of(outputs / 8, 4 * lanes<A>), lanes<A>) : outputs;
+  const int64_t wanted = min_of(share, staged_block<A>(outputs, reach + 1, p.in_width, 1));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   // Slots of whole vectors for every block: see write_gradient().
   const int64_t pitch = round_up(outputs, lanes<A>) + channels.count * lanes<A>;
   const int64_t part_elements = (taps + 1) * pitch;
-  const int64_t rows = p.batch * p.out_height;
   const int64_t parts =
       count_parts(rows, channels.count, part_elements * static_cast<int64_t>(sizeof(A)));
   CallMemory memory;

@@ -17,6 +17,27 @@ constexpr int gradient_rows_for(int columns) {
   return fitting < 1 ? 1 : fitting < square ? fitting : square;
 }
 
+// What a row of outputs reads of images in memory, to be asked for some rows ahead: lines of
+// channels, one per output in each stream.
+struct Streams {
+  static constexpr int most = 2 + 3 * 3;  // the output's gradient, what its activation needs, input
+  const char* at[most];                   // the first channel at the first output
+  int64_t step[most];                     // bytes from one output to the next
+  int count;
+
+  void add(const void* first, int64_t bytes) {
+    at[count] = static_cast<const char*>(first);
+    step[count++] = bytes;
+  }
+  // For the outputs [begin, end) and the channel that is `offset` bytes on.
+  DW_INLINE void fetch(int64_t begin, int64_t end, int64_t offset) const {
+    for (int i = 0; i < count; ++i) {
+      const char* p = at[i] + begin * step[i] + offset;
+      for (int64_t o = begin; o < end; ++o, p += step[i]) __builtin_prefetch(p, 0, 2);
+    }
+  }
+};
+
 // Sums for a rectangle of taps, over `row_count` rows of outputs.
 template <class A>
 struct TapSums {
@@ -30,6 +51,8 @@ struct TapSums {
   int64_t channel;
   A* partial;  // a vector per tap: `tap_pitch` apart, `row_pitch` from one row of taps to the next
   int64_t tap_pitch, row_pitch;
+  const Streams* ahead;  // to be fetched during each row of outputs; null for none
+  int64_t ahead_offset;  // of the channel, in bytes
 };
 
 // Adds `together` outputs, whose first elements of the input are `stride` elements apart: each
@@ -62,8 +85,9 @@ DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows]
 // in turn, so that they are so with a dilation, too.
 template <int stride, class A, int rows, int taps>
 DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], const A* dz,
-                       const Axis& a, int64_t tap, int64_t classes, int64_t x_pitch,
-                       int64_t z_pitch) {
+                       const TapSums<A>& s, const Streams* ahead) {
+  const Axis& a = s.columns;
+  const int64_t tap = s.tap, classes = s.classes, x_pitch = s.x_pitch, z_pitch = s.z_pitch;
   const int64_t x_step = a.dilation * x_pitch, z_step = classes * z_pitch;
   for (int64_t first = 0; first < min_of(classes, a.out); ++first) {
     const int64_t count = ceil_div(a.out - first, classes);
@@ -85,7 +109,11 @@ DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], co
       g += together * z_step;
     };
     int64_t k = 0;
-    for (; k + 4 <= count; k += 4) add.template operator()<4>();
+    for (; k + 4 <= count; k += 4) {
+      // Each class asks for as many as it has itself: together they are a row.
+      if (ahead != nullptr) ahead->fetch(first * count + k, first * count + k + 4, s.ahead_offset);
+      add.template operator()<4>();
+    }
     if (k + 2 <= count) {
       add.template operator()<2>();
       k += 2;
@@ -110,7 +138,7 @@ template <int rows, int taps, int stride, class A>
     for (int i = 0; i < rows; ++i) x[i] = s.x[h * rows + i] + s.channel;
     const A* const dz = s.dz[h] + s.channel;
     if constexpr (stride > 0) {
-      add_row<stride>(sums, x, dz, a, s.tap, s.classes, x_pitch, z_pitch);
+      add_row<stride>(sums, x, dz, s, s.ahead != nullptr ? s.ahead + h : nullptr);
     } else {
 #pragma GCC unroll 8
       for (int q = 0; q < taps; ++q) {
