@@ -118,6 +118,48 @@ def test_out_of_any_strides(dtype: str, data_format: str, case: Case, memory: Me
     assert np.isnan(buffer.astype(np.float64)).sum() == buffer.size - out.size  # the gaps are as they were
 
 
+@pytest.mark.usefixtures("isa")
+@EVERY_CASE
+@EVERY_MEMORY
+def test_gradients_into_arrays_of_any_strides(
+    dtype: str, data_format: str, case: Case, memory: Memory
+) -> None:
+    case = dataclasses.replace(case, data_format=data_format)
+    arrays, expected = integers_and_results(case)
+    cast = arrays.cast(dtype)
+    y_buffer, y_out = memory.allocate(case.y_shape, DTYPES[dtype])
+    y, pullback = depthwise.depthwise_conv2d_vjp(cast.x, cast.kernel, cast.bias, out=y_out, **case.options)
+    assert y is y_out
+    assert y.flags.writeable
+    assert_equals_exact(y, expected.y, dtype, f"y, {memory}")
+    x_buffer, x_out = memory.allocate(cast.x.shape, DTYPES[dtype])
+    kernel_out = np.empty(cast.kernel.shape[::-1], DTYPES[dtype]).T
+    bias_out = None if cast.bias is None else np.empty_like(cast.bias)
+    out = depthwise.Gradients(x_out, kernel_out, bias_out)
+    assert pullback(cast.dy, out=out) is out
+    assert_equals_exact(out.x, expected.dx, dtype, f"dx, {memory}")
+    assert_equals_exact(out.kernel, expected.dkernel, dtype, f"dkernel, {memory}")
+    if out.bias is not None:
+        assert expected.dbias is not None
+        assert_equals_exact(out.bias, expected.dbias, dtype, f"dbias, {memory}")
+    for buffer, part in ((y_buffer, y), (x_buffer, x_out)):  # the gaps are as they were
+        assert np.isnan(buffer.astype(np.float64)).sum() == buffer.size - part.size
+
+
+def test_a_loop_gives_the_last_step_s_arrays_back() -> None:
+    case = Case((6, 7), (3, 3), 5, padding="same", activation="silu")  # which keeps what it is taken of
+    first, second = case.integers(seed=1).cast("float32"), case.integers(seed=2).cast("float32")
+    y, pullback = depthwise.depthwise_conv2d_vjp(first.x, first.kernel, first.bias, **case.options)
+    gradients = pullback(first.dy)
+    fresh_y, fresh = depthwise.depthwise_conv2d_vjp(second.x, second.kernel, second.bias, **case.options)
+    expected = fresh(second.dy)
+    y, pullback = depthwise.depthwise_conv2d_vjp(second.x, second.kernel, second.bias, out=y, **case.options)
+    assert_same_bits(y, fresh_y, "y")
+    assert pullback(second.dy, out=gradients) is gradients
+    for name, array in gradients._asdict().items():
+        assert_same_bits(array, getattr(expected, name), name)
+
+
 def test_out_may_be_part_of_an_array_that_holds_an_input(data_format: str) -> None:
     case = Case((6, 7), (3, 3), 5, padding="same", data_format=data_format)
     arrays, expected = integers_and_results(case)

@@ -178,17 +178,12 @@ def test_what_is_wrong_with_a_call(changes: dict[str, Any], error: type[Exceptio
 def test_what_is_wrong_with_a_call_for_gradients(
     changes: dict[str, Any], error: type[Exception], says: list[str]
 ) -> None:
-    if "out" in changes:
-        says = ["out"]  # which this function does not have
-        error = TypeError
-    else:
-        changes = {"out": None} | changes
     arguments = valid() | changes
-    if arguments["out"] is None:
-        del arguments["out"]
     with pytest.raises(error) as caught:
         depthwise.depthwise_conv2d_vjp(**arguments)
     check_message(caught.value, says)
+    if "out" not in changes:
+        assert (arguments["out"] == 7).all()
 
 
 @pytest.mark.parametrize(
@@ -236,6 +231,70 @@ def test_out_may_not_overlap_an_input() -> None:
     with pytest.raises(ValueError, match=r"out: .* overlaps x"):
         depthwise.depthwise_conv2d(x, kernel, bias, out=backwards)
     depthwise.depthwise_conv2d(x, kernel, bias, out=memory[384:768].reshape(2, 6, 8, 4))
+
+
+def gradients_to_fill() -> depthwise.Gradients:
+    """What a pullback of `valid()` can write to."""
+    arrays = (np.full(shape, 7, np.float32) for shape in ((2, 6, 7, 4), (3, 2, 4, 2), (8,)))
+    return depthwise.Gradients(*arrays)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"x": None}, TypeError, ["out.x", "array", "NoneType"]),
+        ({"x": zeros(2, 6, 7, 5)}, ValueError, ["out.x", "(2, 6, 7, 4)", "(2, 6, 7, 5)"]),
+        ({"x": zeros(2, 6, 7, 4, dtype=np.float64)}, TypeError, ["out.x", "float32", "float64"]),
+        ({"x": read_only(zeros(2, 6, 7, 4))}, ValueError, ["out.x", "read-only"]),
+        ({"kernel": zeros(3, 2, 4)}, ValueError, ["out.kernel", "(3, 2, 4, 2)", "(3, 2, 4)"]),
+        ({"kernel": misaligned(3, 2, 4, 2)}, ValueError, ["out.kernel", "aligned"]),
+        ({"bias": None}, ValueError, ["out.bias", "an array", "NoneType"]),
+        ({"bias": zeros(4)}, ValueError, ["out.bias", "(8,)", "(4,)"]),
+        ({"bias": zeros(16)[::2]}, ValueError, ["out.bias", "contiguous", "(8,)"]),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_arrays_for_gradients(
+    changes: dict[str, Any], error: type[Exception], says: list[str]
+) -> None:
+    y, pullback = depthwise.depthwise_conv2d_vjp(**valid())
+    out = gradients_to_fill()._replace(**changes)
+    with pytest.raises(error) as caught:
+        pullback(y, out=out)
+    check_message(caught.value, says)
+    for name, array in out._asdict().items():
+        assert name in changes or (array == 7).all(), name
+
+
+def test_gradients_go_into_what_a_pullback_returns_and_nothing_else() -> None:
+    y, pullback = depthwise.depthwise_conv2d_vjp(**valid())
+    with pytest.raises(TypeError, match=r"out: expected depthwise\.Gradients, got tuple"):
+        pullback(y, out=tuple(gradients_to_fill()))  # type: ignore[arg-type]
+    y, pullback = depthwise.depthwise_conv2d_vjp(**(valid() | {"bias": None}))
+    with pytest.raises(ValueError, match=r"out\.bias: expected None, since there is no bias, got ndarray"):
+        pullback(y, out=gradients_to_fill())
+
+
+def test_arrays_for_gradients_may_not_overlap_anything() -> None:
+    arguments = valid()
+    y, pullback = depthwise.depthwise_conv2d_vjp(**arguments, activation="relu")
+    out = gradients_to_fill()
+    dy = np.full(y.shape, 7, np.float32)
+    flat = dy.ravel()
+    for name, gradients, other in [
+        ("x", out._replace(x=arguments["x"]), "x"),
+        ("kernel", out._replace(kernel=arguments["kernel"]), "kernel"),
+        ("x", out._replace(x=flat[3:339].reshape(2, 6, 7, 4)), "dy"),
+        ("bias", out._replace(bias=y.ravel()[-8:]), "y"),
+        ("bias", out._replace(bias=out.x.ravel()[20:28]), r"out\.x"),
+        ("kernel", out._replace(kernel=out.x.ravel()[:48].reshape(3, 2, 4, 2)), r"out\.x"),
+    ]:
+        with pytest.raises(ValueError, match=rf"out\.{name}: .* overlaps {other}$"):
+            pullback(dy, out=gradients)
+    assert (flat == 7).all()
+    for array in out:
+        assert array is not None
+        assert (array == 7).all()
 
 
 @pytest.mark.parametrize("axis", range(4))

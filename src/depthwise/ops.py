@@ -7,31 +7,22 @@ shapes and dtypes: the result is kept), allocate the output, run the native op.
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from depthwise import arrays
 from depthwise.activations import Activation, ActivationLike
 from depthwise.arguments import Padding, PaddingLike, Pair, PairLike
-from depthwise.native import Plan, bytes_to_multiple, make_plan
+from depthwise.arrays import Array, Dtype
+from depthwise.native import Plan, make_plan
 from depthwise.spec import Spec, check_dtypes, hashable_options
 
 __all__ = ["Gradients", "depthwise_conv2d", "depthwise_conv2d_vjp"]
 
-Array: TypeAlias = npt.NDArray[Any]
-Dtype: TypeAlias = np.dtype[Any]
-
 # The buffer protocol has no code for bfloat16: those arrays are handed over as the 16-bit integers they are.
 _BITS = np.dtype(np.uint16)
-
-_LINE = 64
-"""Bytes of a cache line. NumPy's own arrays begin 16 or 32 bytes off one, where full vectors touch two."""
-
-_ALIGNED_BYTES = 64 * 1024
-"""Arrays of at least so many bytes begin on a cache line, which takes 1.2 us more than `np.empty`."""
 
 
 class Gradients(NamedTuple):
@@ -105,19 +96,16 @@ def depthwise_conv2d(
         ValueError: an argument has a value or a shape that does not fit. `out` is then as it was.
         MemoryError: there is not enough memory; only then may `out` hold part of a result.
     """
-    x, kernel, bias = _array("x", x), _array("kernel", kernel), _bias(bias)
+    x, kernel, bias = arrays.readable("x", x), arrays.readable("kernel", kernel), arrays.readable_bias(bias)
     call = _prepare(x, kernel, bias, strides, padding, data_format, dilation_rate, activation)
-    inputs = (_bits(x), _bits(kernel), _bits(bias)) if call.is_bfloat16 else (x, kernel, bias)
-    if out is None:
-        out = _new(call.output_shape, call.dtype)
-        call.plan.forward(*inputs, _buffer(call, out), None)
-        return out
-    _check_out(out, call)
-    target = _buffer(call, out)
-    if not call.plan.forward_apart(*inputs, target):
-        _check_overlaps(out, x, kernel, bias)
-        call.plan.forward(*inputs, target, None)
-    return out
+    return _forward(call, x, kernel, bias, out, None)
+
+
+class Pullback(Protocol):
+    """From the gradient of a loss with respect to the output to those with respect to the inputs."""
+
+    def __call__(self, dy: npt.ArrayLike, *, out: Gradients | None = None) -> Gradients:
+        """The gradients; in `out`'s arrays, if it is given."""
 
 
 def depthwise_conv2d_vjp(
@@ -130,7 +118,8 @@ def depthwise_conv2d_vjp(
     data_format: str = "channels_last",
     dilation_rate: PairLike = 1,
     activation: ActivationLike = None,
-) -> tuple[Array, Callable[[npt.ArrayLike], Gradients]]:
+    out: Array | None = None,
+) -> tuple[Array, Pullback]:
     """`depthwise_conv2d` and the function that takes a gradient back through it.
 
     >>> import numpy as np, depthwise
@@ -140,94 +129,115 @@ def depthwise_conv2d_vjp(
     >>> gradients.x.shape, gradients.kernel.shape, gradients.bias
     ((1, 4, 4, 3), (3, 3, 3, 1), None)
 
+    Large results cost their memory anew each time. A loop gives the last step's back::
+
+        y, pullback = depthwise_conv2d_vjp(x, kernel, padding="same", activation="relu", out=y)
+        gradients = pullback(dy, out=gradients)
+
     Args:
-        x, kernel, bias, strides, padding, data_format, dilation_rate, activation: as in `depthwise_conv2d`.
+        x, kernel, bias, strides, padding, data_format, dilation_rate, activation, out: as in `depthwise_conv2d`.
 
     Returns:
-        `(y, pullback)`: the result, and a function from `dy`, the gradient of a loss with respect to y (its
-        shape and dtype), to `Gradients(x, kernel, bias)`, new arrays of the shapes and dtype of the three
-        (bias None without one). It may be called any number of times. It reads `x`, `kernel` and, for most
-        activations, `y`: change the first two only when you are done with it; `y` is read-only where it is
-        needed.
+        `(y, pullback)`: the result, and a function `pullback(dy, *, out=None)` from `dy`, the gradient of a loss with
+        respect to y (its shape and dtype), to `Gradients(x, kernel, bias)` of the shapes and dtype of the three (bias
+        None without one): new arrays, or those of its `out`, which must not overlap each other or what is read. It may
+        be called any number of times. It reads `x`, `kernel` and, for most activations, `y`: change these only when
+        you are done with it; a y that is not `out` is read-only where it is needed.
 
     Raises:
-        TypeError, ValueError, MemoryError: as `depthwise_conv2d`; `pullback` for `dy` likewise.
+        TypeError, ValueError, MemoryError: as `depthwise_conv2d`; `pullback` for `dy` and its `out` likewise.
     """
-    x, kernel, bias = _array("x", x), _array("kernel", kernel), _bias(bias)
+    x, kernel, bias = (
+        arrays.readable("x", x),
+        arrays.readable("kernel", kernel),
+        arrays.readable_bias(bias),
+    )
     call = _prepare(x, kernel, bias, strides, padding, data_format, dilation_rate, activation)
     info = call.spec.activation.info
-    y = _new(call.output_shape, call.dtype)
-    preactivation = _new(call.output_shape, call.dtype) if info.needs_preactivation else None
-    buffers = [_buffer(call, a) for a in (x, kernel, bias, y, preactivation)]
-    call.plan.forward(*buffers)
+    preactivation = arrays.new(call.output_shape, call.dtype) if info.needs_preactivation else None
+    y = _forward(call, x, kernel, bias, out, preactivation)
     saved: Array | None = None
     if preactivation is not None:
         saved = preactivation
     elif info.code:  # not linear
         saved = y
-        y.flags.writeable = False
+        if out is None:
+            y.flags.writeable = False
     return y, functools.partial(_pullback, call, x, kernel, bias is not None, saved)
 
 
+def _forward(
+    call: _Call, x: Array, kernel: Array, bias: Array | None, out: Array | None, preactivation: Array | None
+) -> Array:
+    """The result, in `out` if it is given; with `preactivation`, what the activation is taken of goes there."""
+    y = arrays.new(call.output_shape, call.dtype) if out is None else out
+    if out is not None:
+        arrays.check_writable("out", out, call.output_shape, call.dtype)
+    inputs: tuple[Array | None, Array | None, Array | None] = x, kernel, bias
+    target: Array | None = y
+    if call.is_bfloat16:
+        inputs = _buffer(call, x), _buffer(call, kernel), _buffer(call, bias)
+        target = _buffer(call, y)
+    if out is not None and preactivation is None and call.plan.forward_apart(*inputs, target):
+        return y
+    arrays.check_overlaps({"out": out}, {"x": x, "kernel": kernel, "bias": bias})
+    call.plan.forward(*inputs, target, _buffer(call, preactivation))
+    return y
+
+
 def _pullback(
-    call: _Call, x: Array, kernel: Array, has_bias: bool, saved: Array | None, dy: npt.ArrayLike
+    call: _Call,
+    x: Array,
+    kernel: Array,
+    has_bias: bool,
+    saved: Array | None,
+    dy: npt.ArrayLike,
+    *,
+    out: Gradients | None = None,
 ) -> Gradients:
-    """Gradients from `dy`, the gradient of a loss with respect to the output.
+    """Gradients from `dy`, the gradient of a loss with respect to the output, in the arrays of `out` if it is given.
 
     Raises:
-        TypeError: `dy` has another dtype than the output.
-        ValueError: it has another shape.
+        TypeError: `dy` has another dtype than the output, or `out` is not what a pullback returns.
+        ValueError: it has another shape, or `out` cannot take the gradients.
     """
-    gradient = _array("dy", dy)
+    gradient = arrays.readable("dy", dy)
     if gradient.dtype != call.dtype:
         check_dtypes(y=call.dtype.name, dy=gradient.dtype.name)
     if gradient.shape != call.output_shape:
         call.spec.check_cotangent(gradient.shape, call.output_shape)
-    dx, dkernel = _new(x.shape, call.dtype), np.empty(kernel.shape, call.dtype)
-    outputs = kernel.shape[2] * kernel.shape[3]
-    dbias = np.empty(outputs, call.dtype) if has_bias else None
-    buffers = [_buffer(call, a) for a in (x, kernel, gradient, saved, dx, dkernel, dbias)]
-    call.plan.backward(*buffers)
-    return Gradients(dx, dkernel, dbias)
-
-
-def _new(shape: tuple[int, ...], dtype: Dtype) -> Array:
-    """A new array; one whose time matters begins on a cache line, where every full vector is one line's."""
-    size = math.prod(shape) * dtype.itemsize
-    if size < _ALIGNED_BYTES:
-        return np.empty(shape, dtype)
-    memory = np.empty(size + _LINE, np.uint8)
-    array: Array = np.ndarray(shape, dtype, memory, bytes_to_multiple(memory, _LINE))
-    return array
-
-
-def _array(name: str, value: npt.ArrayLike) -> Array:
-    """`value` as an array that the native op can read: aligned, in native byte order."""
-    if type(value) is np.ndarray:
-        array: Array = value
+    read = x, kernel, gradient, saved
+    given = out is not None
+    if out is None:
+        dbias = np.empty(kernel.shape[2] * kernel.shape[3], call.dtype) if has_bias else None
+        out = Gradients(arrays.new(x.shape, call.dtype), np.empty(kernel.shape, call.dtype), dbias)
     else:
-        try:
-            array = np.asarray(value)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name}: expected an array, got {type(value).__name__} ({error})") from None
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if not array.flags.aligned:
-        array = array.copy()
-    return array
+        _check_gradients(out, call, x, kernel, has_bias)
+    buffers = [_buffer(call, a) for a in (*read, *out)]
+    if not given or not call.plan.backward_apart(*buffers):
+        if given:
+            inputs = dict(zip(("x", "kernel", "dy", "y"), read, strict=True))
+            arrays.check_overlaps({f"out.{k}": a for k, a in out._asdict().items()}, inputs)
+        call.plan.backward(*buffers)
+    return out
 
 
-def _bias(bias: npt.ArrayLike | None) -> Array | None:
-    """The bias as a contiguous array; it is too small for a copy to matter."""
-    return None if bias is None else np.asarray(_array("bias", bias), order="C")
-
-
-def _bits(array: Array | None) -> Array | None:
-    return None if array is None else array.view(_BITS)
+def _check_gradients(out: Gradients, call: _Call, x: Array, kernel: Array, has_bias: bool) -> None:
+    if not isinstance(out, Gradients):
+        raise TypeError(f"out: expected depthwise.Gradients, got {type(out).__name__}")
+    if has_bias != (out.bias is not None):
+        expected = "an array" if has_bias else "None, since there is no bias"
+        raise ValueError(f"out.bias: expected {expected}, got {type(out.bias).__name__}")
+    arrays.check_writable("out.x", out.x, x.shape, call.dtype)
+    arrays.check_writable("out.kernel", out.kernel, kernel.shape, call.dtype)
+    if out.bias is not None:
+        arrays.check_writable("out.bias", out.bias, (kernel.shape[2] * kernel.shape[3],), call.dtype)
+        if not out.bias.flags.c_contiguous:
+            raise ValueError(f"out.bias: expected a contiguous array, got strides {out.bias.strides}")
 
 
 def _buffer(call: _Call, array: Array | None) -> Array | None:
-    return _bits(array) if call.is_bfloat16 else array
+    return array.view(_BITS) if call.is_bfloat16 and array is not None else array
 
 
 def _prepare(
@@ -281,48 +291,3 @@ def _call(
     batch, height, width, channels = x_shape
     plan = make_plan(spec, (batch, height, width, channels), dtype)
     return _Call(spec, plan, output_shape, x_dtype, dtype == "bfloat16")
-
-
-def _check_out(out: Array, call: _Call) -> None:
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}")
-    if out.dtype != call.dtype:
-        raise TypeError(f"out: expected dtype {call.dtype}, that of x, got {out.dtype}")
-    if out.shape != call.output_shape:
-        call.spec.check_out(out.shape, call.output_shape)
-    flags = out.flags
-    if not flags.writeable:
-        raise ValueError(
-            f"out: expected an array that can be written, got a read-only one of shape {out.shape}"
-        )
-    if not flags.aligned or not out.dtype.isnative:
-        raise ValueError("out: expected an aligned array in native byte order, got one that is not")
-    if not flags.c_contiguous and _overlaps_itself(out):
-        raise ValueError(f"out: expected an array whose elements do not overlap, got strides {out.strides}")
-
-
-def _check_overlaps(out: Array, x: Array, kernel: Array, bias: Array | None) -> None:
-    for name, array in (("x", x), ("kernel", kernel), ("bias", bias)):
-        if array is not None and _shares_memory(out, array):
-            raise ValueError(f"out: expected memory of its own, got an array that overlaps {name}")
-
-
-def _overlaps_itself(array: Array) -> bool:
-    """Whether two elements may lie at one address: no axis, sorted by stride, steps over the ones before it."""
-    if array.size == 0:
-        return False
-    extent = array.itemsize
-    for stride, size in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
-        if stride < extent:
-            return True
-        extent += stride * (size - 1)
-    return False
-
-
-def _shares_memory(a: Array, b: Array) -> bool:
-    """Exact where that is cheap to find out; else on the safe side."""
-    shares_memory: Any = np.shares_memory  # whose stub knows only the two special values of max_work
-    try:
-        return bool(shares_memory(a, b, max_work=100_000))
-    except Exception:  # NumPy's TooHardError, which has no one place in all its versions
-        return True

@@ -250,22 +250,6 @@ class Spec:
         return output
 
     @staticmethod
-    def check_out(out_shape: Sequence[int], expected: Sequence[int]) -> None:
-        """Check that `out`, an array the caller gave for the result, has the shape of the result.
-
-        Args:
-            out_shape: shape of `out`.
-            expected: shape of the result, as `check_shapes` returned it.
-
-        Raises:
-            ValueError: the shapes differ.
-        """
-        if tuple(out_shape) != tuple(expected):
-            raise ValueError(
-                f"out: expected shape {tuple(expected)}, that of the result, got shape {tuple(out_shape)}"
-            )
-
-    @staticmethod
     def check_cotangent(dy_shape: Sequence[int], expected: Sequence[int]) -> None:
         """Check that `dy`, the gradient with respect to the output, has the shape of the output.
 
