@@ -18,13 +18,17 @@ namespace {
 constexpr char forward_op[] = "Depthwise>Conv2d";
 constexpr char input_gradient_op[] = "Depthwise>Conv2dInputGradient";
 constexpr char kernel_gradient_op[] = "Depthwise>Conv2dKernelGradient";
+constexpr char gradients_op[] = "Depthwise>Conv2dGradients";
 
 void compute_forward(void* kernel, TF_OpKernelContext* context) { Call(kernel, context).forward(); }
 void compute_input_gradient(void* kernel, TF_OpKernelContext* context) {
-  Call(kernel, context).input_gradient();
+  Call(kernel, context).gradients(true, false);
 }
 void compute_kernel_gradient(void* kernel, TF_OpKernelContext* context) {
-  Call(kernel, context).kernel_gradient();
+  Call(kernel, context).gradients(false, true);
+}
+void compute_gradients(void* kernel, TF_OpKernelContext* context) {
+  Call(kernel, context).gradients(true, true);
 }
 
 // --- static shapes -------------------------------------------------------------------------------
@@ -48,18 +52,29 @@ void input_gradient_shapes(TF_ShapeInferenceContext* context, TF_Status* status)
   copy_shape(context, 0, 0, status);
 }
 
-// The third input is the bias, if it is a vector, or else dy.
-void kernel_gradient_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  tf.TF_ShapeInferenceContextSetUnknownShape(context, status);
-  if (tf.TF_GetCode(status) == TF_OK) copy_shape(context, 1, 0, status);
+// Those of dkernel and, after it, dbias. The third input is the bias, if it is a vector, or else
+// dy.
+void set_kernel_gradient_shapes(TF_ShapeInferenceContext* context, int dkernel, TF_Status* status) {
+  if (tf.TF_GetCode(status) == TF_OK) copy_shape(context, 1, dkernel, status);
   if (tf.TF_GetCode(status) != TF_OK) return;
   TF_ShapeHandle* const third = tf.TF_NewShapeHandle();
   tf.TF_ShapeInferenceContextGetInput(context, 2, third, status);
   if (tf.TF_GetCode(status) == TF_OK && tf.TF_ShapeInferenceContextRankKnown(context, third) &&
       tf.TF_ShapeInferenceContextRank(context, third) == 1) {
-    tf.TF_ShapeInferenceContextSetOutput(context, 1, third, status);
+    tf.TF_ShapeInferenceContextSetOutput(context, dkernel + 1, third, status);
   }
   tf.TF_DeleteShapeHandle(third);
+}
+
+void kernel_gradient_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  tf.TF_ShapeInferenceContextSetUnknownShape(context, status);
+  set_kernel_gradient_shapes(context, 0, status);
+}
+
+void gradients_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  tf.TF_ShapeInferenceContextSetUnknownShape(context, status);
+  if (tf.TF_GetCode(status) == TF_OK) copy_shape(context, 0, 0, status);
+  set_kernel_gradient_shapes(context, 1, status);
 }
 
 // --- registration --------------------------------------------------------------------------------
@@ -97,6 +112,13 @@ std::vector<Op> ops() {
        kernel_gradient_shapes,
        create,
        compute_kernel_gradient},
+      {gradients_op,
+       gradient_inputs,
+       {"dx: T", "dkernel: T", "dbias: T"},
+       {"saves: int >= 0"},
+       gradients_shapes,
+       create,
+       compute_gradients},
   };
 }
 

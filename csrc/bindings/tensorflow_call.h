@@ -204,12 +204,9 @@ class Call {
     }));
   }
 
-  void input_gradient() { gradient(true); }
-  void kernel_gradient() { gradient(false); }
-
- private:
-  // Inputs: x, kernel, bias if the convolution has one, dy, saved unless it is linear.
-  void gradient(bool of_input) {
+  // Inputs: x, kernel, bias if the convolution has one, dy, saved unless it is linear. Outputs: of
+  // dx those of_input, of dkernel and dbias those of_kernel.
+  void gradients(bool of_input, bool of_kernel) {
     const int inputs = tf.TF_NumInputs(context_);
     const bool linear = convolution_.options.activation == DEPTHWISE_LINEAR;
     const int dy_at = inputs - (linear ? 1 : 2);
@@ -234,16 +231,19 @@ class Call {
       if (again == nullptr) return finish(DEPTHWISE_OUT_OF_MEMORY);
       values = again.get();
     }
-    const Tensor first = output(0, of_input ? x.shape() : kernel.shape());
-    const Tensor dbias = of_input ? Tensor() : output(1, bias.exists() ? bias.shape() : empty);
+    int next = 0;
+    const Tensor dx = of_input ? output(next++, x.shape()) : Tensor();
+    const Tensor dkernel = of_kernel ? output(next++, kernel.shape()) : Tensor();
+    const Tensor dbias =
+        of_kernel ? output(next++, bias.exists() ? bias.shape() : empty) : Tensor();
     if (!status_.ok()) return report();
     finish(run([&] {
-      return depthwise_backward(
-          &params_, x.data(), kernel.data(), dy.data(), values, of_input ? first.data() : nullptr,
-          of_input ? nullptr : first.data(), bias.exists() ? dbias.data() : nullptr);
+      return depthwise_backward(&params_, x.data(), kernel.data(), dy.data(), values, dx.data(),
+                                dkernel.data(), bias.exists() ? dbias.data() : nullptr);
     }));
   }
 
+ private:
   // For a forward op that did not keep it: see gradients.py. Null if memory is short.
   void* preactivation_again(const Tensor& x, const Tensor& kernel, const Tensor& bias) {
     const Shape shape = output_shape(params_);
@@ -326,8 +326,8 @@ class Call {
   }
 
   // The library's pool runs one job at a time, and what comes meanwhile runs on its caller alone.
-  // TensorFlow starts jobs at the same time (the two gradients of a layer, replicas, elements of a
-  // data set): large ones take turns, so that none is left to one core of many. On 2 cores it makes
+  // TensorFlow starts jobs at the same time (layers side by side, replicas, elements of a data
+  // set): large ones take turns, so that none is left to one core of many. On 2 cores it makes
   // no difference: training steps took 1 to 3 % longer without.
   template <class Job>
   depthwise_status run(const Job& job) const {

@@ -258,6 +258,22 @@ def test_a_frozen_kernel_costs_no_gradient_in_a_graph(wanted: int, run: str) -> 
     assert sorted(ops) == ["Depthwise>Conv2d", run]
 
 
+def test_a_training_step_runs_one_op_for_all_gradients() -> None:
+    x, kernel, bias = inputs(OPTIONS[0])
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step(x: Any, kernel: Any, bias: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel, bias])
+            y = depthwise_conv2d(x, kernel, bias, activation="relu")
+        return tape.gradient(y, [x, kernel, bias])
+
+    nodes = step.get_concrete_function(x, kernel, bias).graph.get_operations()
+    ops = [node for node in nodes if node.type.startswith("Depthwise>")]
+    assert [node.type for node in ops] == ["Depthwise>Conv2d", "Depthwise>Conv2dGradients"]
+    assert [output.shape for output in ops[1].outputs] == [x.shape, kernel.shape, bias.shape]
+
+
 def test_inference_keeps_nothing_for_gradients() -> None:
     x, kernel, _ = inputs(OPTIONS[0])
 

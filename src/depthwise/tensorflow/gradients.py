@@ -1,8 +1,9 @@
 """The gradients of the ops, as TensorFlow asks for them: functions from a node to the gradients of its inputs.
 
-The first derivative is one native op per gradient, with the activation's derivative fused into it. It is bilinear
-in what it is given but for the activation; so a derivative of it is made of the same ops without an activation,
-and of the activation's derivative in TensorFlow's own functions. Both can be differentiated again.
+The first derivative is one native op for all gradients that are wanted, with the activation's derivative fused into it.
+Where it is not known which are wanted it is one op per gradient, and the graph will leave out what nobody reads. It is
+bilinear in what it is given but for the activation; so a derivative of it is made of the same ops without an
+activation, and of the activation's derivative in TensorFlow's own functions. Both can be differentiated again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ import tensorflow as tf
 
 from depthwise.activations import ACTIVATIONS, Activation
 from depthwise.derivatives import Functions, scale_by_derivative
-from depthwise.tensorflow.library import LINEAR, Attributes, convolve, input_gradient, kernel_gradient
+from depthwise.tensorflow.library import (
+    LINEAR,
+    Attributes,
+    convolve,
+    gradients,
+    input_gradient,
+    kernel_gradient,
+)
 
 __all__: list[str] = []
 
@@ -45,10 +53,15 @@ def _convolution(op: Any, dy: Any, _: Any) -> list[Any]:
     elif activation.name != "linear":
         saved = op.outputs[0]
     unwanted = _unwanted(op)
+    of_input = unwanted is None or 0 not in unwanted
+    of_kernel = unwanted is None or 1 not in unwanted or (biases and 2 not in unwanted)
     dx = dkernel = dbias = None
-    if 0 not in unwanted:
+    if unwanted is not None and of_input and of_kernel:
+        dx, dkernel, dbias = gradients(x, kernel, bias, dy, saved, attributes)
+        return [dx, dkernel, dbias][: 2 + len(biases)]
+    if of_input:
         dx = input_gradient(x, kernel, bias, dy, saved, attributes)
-    if 1 not in unwanted or (biases and 2 not in unwanted):
+    if of_kernel:
         dkernel, dbias = kernel_gradient(x, kernel, bias, dy, saved, attributes)
     return [dx, dkernel, dbias][: 2 + len(biases)]
 
@@ -78,20 +91,35 @@ class _First:
 
 @tf.RegisterGradient("Depthwise>Conv2dInputGradient")  # type: ignore[untyped-decorator]
 def _of_input_gradient(op: Any, ddx: Any) -> list[Any]:
-    first = _First.of(op)
-    ddz, _ = convolve(ddx, first.kernel, None, first.linear)
-    dx, dkernel, dbias, ddy, dsaved, dz = _through_activation(first, ddz)
-    from_kernel, _ = kernel_gradient(ddx, first.kernel, None, dz, None, first.linear)
-    return _inputs(first, dx, _sum(dkernel, from_kernel), dbias, ddy, dsaved)
+    return _second(op, ddx, None, None)
 
 
 @tf.RegisterGradient("Depthwise>Conv2dKernelGradient")  # type: ignore[untyped-decorator]
 def _of_kernel_gradient(op: Any, ddkernel: Any, ddbias: Any) -> list[Any]:
+    return _second(op, None, ddkernel, ddbias)
+
+
+@tf.RegisterGradient("Depthwise>Conv2dGradients")  # type: ignore[untyped-decorator]
+def _of_gradients(op: Any, ddx: Any, ddkernel: Any, ddbias: Any) -> list[Any]:
+    return _second(op, ddx, ddkernel, ddbias)
+
+
+def _second(op: Any, ddx: Any | None, ddkernel: Any | None, ddbias: Any | None) -> list[Any]:
+    """The gradients with respect to the inputs of a first derivative, from those with respect to what it gave."""
     first = _First.of(op)
-    ddz, _ = convolve(first.x, ddkernel, None if first.bias is None else ddbias, first.linear)
+    ddz = None
+    if ddx is not None:
+        ddz, _ = convolve(ddx, first.kernel, None, first.linear)
+    if ddkernel is not None:
+        from_kernel, _ = convolve(first.x, ddkernel, None if first.bias is None else ddbias, first.linear)
+        ddz = _sum(ddz, from_kernel)
     dx, dkernel, dbias, ddy, dsaved, dz = _through_activation(first, ddz)
-    from_x = input_gradient(first.x, ddkernel, None, dz, None, first.linear)
-    return _inputs(first, _sum(dx, from_x), dkernel, dbias, ddy, dsaved)
+    if ddx is not None:
+        through_x, _ = kernel_gradient(ddx, first.kernel, None, dz, None, first.linear)
+        dkernel = _sum(dkernel, through_x)
+    if ddkernel is not None:
+        dx = _sum(dx, input_gradient(first.x, ddkernel, None, dz, None, first.linear))
+    return _inputs(first, dx, dkernel, dbias, ddy, dsaved)
 
 
 def _through_activation(first: _First, ddz: Any) -> tuple[Any, Any, Any, Any, Any, Any]:
@@ -143,9 +171,9 @@ def _activation(attributes: Attributes) -> Activation:
     return Activation(name, float(attributes["alpha"]))
 
 
-def _unwanted(op: Any) -> Collection[int]:
-    """Which inputs need no gradient. Known where execution is eager; a graph leaves unused nodes out later."""
-    return getattr(op, "skip_input_indices", None) or ()
+def _unwanted(op: Any) -> Collection[int] | None:
+    """Which inputs need no gradient, as a tape knows; None where it is not known, as for the node of a graph."""
+    return (op.skip_input_indices or ()) if hasattr(op, "skip_input_indices") else None
 
 
 def _keep_preactivation(z: Any) -> None:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from depthwise import native
 from depthwise.spec import Spec
 
-__all__ = ["LINEAR", "attributes_of", "convolve", "input_gradient", "kernel_gradient"]
+__all__ = ["LINEAR", "attributes_of", "convolve", "gradients", "input_gradient", "kernel_gradient"]
 
 Attributes = Mapping[str, Any]
 
@@ -92,3 +92,13 @@ def kernel_gradient(
         x, kernel, [] if bias is None else [bias], dy, [] if saved is None else [saved], **attributes
     )
     return dkernel, None if bias is None else dbias
+
+
+def gradients(
+    x: Any, kernel: Any, bias: Any | None, dy: Any, saved: Any | None, attributes: Attributes
+) -> tuple[Any, Any, Any]:
+    """`input_gradient` and `kernel_gradient` in one node, which reads `dy` once."""
+    dx, dkernel, dbias = _library.depthwise_conv2d_gradients(
+        x, kernel, [] if bias is None else [bias], dy, [] if saved is None else [saved], **attributes
+    )
+    return dx, dkernel, None if bias is None else dbias
