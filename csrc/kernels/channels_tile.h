@@ -52,8 +52,7 @@ struct Tile {
   int64_t row_elements;
 };
 
-// The paths off the straight one: fewer channels than a vector, an activation that is no clamp, a
-// pre-activation to keep.
+// The paths off the straight one: an activation that is no clamp, a pre-activation to keep.
 template <class S>
 [[gnu::noinline]] void finish_slowly(const Tile<S>& tile, int64_t row, int64_t column,
                                      int64_t channel, Vec<Compute<S>> z) {
@@ -77,7 +76,7 @@ struct Sink {
   int64_t out_step, out_row;
   const A* bias;
   Vec<A> low, high;
-  bool straight, streams;
+  bool straight, partial, streams;  // whole vectors clamped, or one part of a vector
 
   DW_INLINE explicit Sink(const Tile<S>& t)
       : tile(&t),
@@ -88,6 +87,7 @@ struct Sink {
         low(broadcast(t.finish->clamp.low)),
         high(broadcast(t.finish->clamp.high)),
         straight(t.finish->clamp.is_clamp && t.preactivation == nullptr && t.channels >= lanes<A>),
+        partial(t.finish->clamp.is_clamp && t.preactivation == nullptr && t.channels < lanes<A>),
         streams(straight && t.finish->stream && writes_whole_lines(t)) {}
 
   static bool writes_whole_lines(const Tile<S>& t) {
@@ -131,6 +131,9 @@ struct Sink {
     }
     if (straight) {
       each([&](S* to, int, int64_t, Vec<A> z) DW_INLINE_LAMBDA { store(to, clamp(z, low, high)); });
+    } else if (partial) {
+      each([&](S* to, int, int64_t, Vec<A> z)
+               DW_INLINE_LAMBDA { store_part(to, clamp(z, low, high), tile->channels); });
     } else {
       each([&](S*, int t, int64_t c, Vec<A> z)
                DW_INLINE_LAMBDA { finish_slowly(*tile, row, t, c, z); });

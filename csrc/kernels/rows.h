@@ -36,10 +36,10 @@ DW_INLINE void convert_span(Compute<T>* to, const T* from, int64_t stride, int64
     }
     return;
   }
-  for (; i < count; i += n) {
-    const int64_t part = min_of(n, count - i);
+  for (; i + n <= count; i += n) store(to + i, load_spaced(from + i * stride, stride));
+  if (i < count) {
     T values[n] = {};
-    for (int64_t l = 0; l < part; ++l) values[l] = from[(i + l) * stride];
+    for (int64_t l = 0; l < count - i; ++l) values[l] = from[(i + l) * stride];
     store(to + i, load(values));
   }
 }
@@ -82,27 +82,32 @@ DW_INLINE void convert_back_interleaved(T* to, const Compute<T>* even, const Com
   }
 }
 
-// Each of `count` elements `multiplier` times; `to` has room for a full vector past the end.
+// Each of `count` elements `multiplier` times; `from` is readable up to the next full vector, and
+// `to` has room for one past the end.
 template <class A>
 DW_INLINE void repeat_each(A* to, const A* from, int64_t count, int64_t multiplier) {
-  int64_t c = 0;
   if (multiplier == 2 || multiplier == 4) {
-    for (; c + lanes<A> <= count; c += lanes<A>) {
+    for (int64_t c = 0; c < count; c += lanes<A>) {
       const Vec<A> v = load(from + c);
       const Vec<A> pairs[2] = {interleaved_low(v, v), interleaved_high(v, v)};
+      const int64_t left = (count - c) * multiplier;
       A* const repeated = to + c * multiplier;
+      const auto put = [&](int64_t at, Vec<A> values) DW_INLINE_LAMBDA {
+        if (at < left) store(repeated + at, values);
+      };
 #pragma GCC unroll 2
       for (int i = 0; i < 2; ++i) {
         if (multiplier == 2) {
-          store(repeated + i * lanes<A>, pairs[i]);
+          put(i * lanes<A>, pairs[i]);
         } else {
-          store(repeated + 2 * i * lanes<A>, interleaved_low(pairs[i], pairs[i]));
-          store(repeated + (2 * i + 1) * lanes<A>, interleaved_high(pairs[i], pairs[i]));
+          put(2 * i * lanes<A>, interleaved_low(pairs[i], pairs[i]));
+          put((2 * i + 1) * lanes<A>, interleaved_high(pairs[i], pairs[i]));
         }
       }
     }
+    return;
   }
-  for (; c < count; ++c) {
+  for (int64_t c = 0; c < count; ++c) {
     const Vec<A> v = broadcast(from[c]);
     for (int64_t m = 0; m < multiplier; m += lanes<A>) store(to + c * multiplier + m, v);
   }

@@ -238,6 +238,23 @@ DW_INLINE void store(Half* p, Vec<float> v) {
 #endif
 }
 
+// Elements `stride` apart.
+template <class T>
+DW_INLINE Vec<Compute<T>> load_spaced(const T* p, int64_t stride) {
+  T values[lanes<Compute<T>>];
+  for (int64_t i = 0; i < lanes<Compute<T>>; ++i) values[i] = p[i * stride];
+  return load(values);
+}
+#if defined(__AVX512F__)
+DW_INLINE Vec<float> load_spaced(const float* p, int64_t stride) {
+  constexpr int64_t most = INT32_MAX / 16;  // for offsets of 32 bits
+  if (stride > most || stride < -most) return load_spaced<float>(p, stride);
+  const Mask<float> places{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const __m512i offsets = (__m512i)(places * static_cast<int32_t>(stride));
+  return (Vec<float>)_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, offsets, p, 4);
+}
+#endif
+
 // The first `count` lanes only (0 < count <= lanes); the others read as zero and are not written.
 template <class T>
 DW_INLINE Vec<Compute<T>> load_part(const T* p, int64_t count) {
