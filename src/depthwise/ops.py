@@ -129,10 +129,12 @@ def depthwise_conv2d_vjp(
     >>> gradients.x.shape, gradients.kernel.shape, gradients.bias
     ((1, 4, 4, 3), (3, 3, 3, 1), None)
 
-    Large results cost their memory anew each time. A loop gives the last step's back::
+    New memory costs a large image more than its arithmetic. A loop uses its own again::
 
-        y, pullback = depthwise_conv2d_vjp(x, kernel, padding="same", activation="relu", out=y)
-        gradients = pullback(dy, out=gradients)
+        y, gradients = np.empty_like(x), None
+        for x, dy in batches:
+            y, pullback = depthwise_conv2d_vjp(x, kernel, padding="same", out=y)
+            gradients = pullback(dy, out=gradients)
 
     Args:
         x, kernel, bias, strides, padding, data_format, dilation_rate, activation, out: as in `depthwise_conv2d`.
