@@ -46,7 +46,9 @@ class Adapter(Peer):
             nonlocal out, gradients
             if out is None:  # the first step, which is not timed
                 out = aligned(dy)
-            y, pullback = depthwise.depthwise_conv2d_vjp(x, problem.kernel, problem.bias, out=out, **arguments)
+            y, pullback = depthwise.depthwise_conv2d_vjp(
+                x, problem.kernel, problem.bias, out=out, **arguments
+            )
             gradients = pullback(dy, out=gradients)
             return y, gradients
 
