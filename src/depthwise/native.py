@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import SupportsIndex
 
 from depthwise import _native
-from depthwise._native import Plan, bytes_to_multiple
+from depthwise._native import Plan, Recent, bytes_to_multiple
 from depthwise.spec import Spec
 
 __all__ = [
     "Info",
     "Plan",
+    "Recent",
     "bytes_to_multiple",
     "compiled_isas",
     "force_isa",

@@ -1,0 +1,289 @@
+// A call from Python: borrowed buffers, the GIL, and the Plan that is kept for calls alike.
+#ifndef DEPTHWISE_BINDINGS_PYTHON_PLAN_H_
+#define DEPTHWISE_BINDINGS_PYTHON_PLAN_H_
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/tuple.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <new>
+#include <utility>
+
+#include "bindings/teams.h"
+#include "op.h"
+
+namespace depthwise::python {
+
+namespace nb = nanobind;
+
+// A borrowed view of an object with the buffer protocol; None gives a null pointer.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(nb::handle object, bool writable) {
+    if (object.is_none()) return;
+    const int flags = PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) throw nb::python_error();
+    held_ = true;
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() {
+    if (held_) PyBuffer_Release(&view_);
+  }
+  // One that may not be there: see held(). With the elements' format.
+  Buffer(nb::handle object, bool writable, std::nothrow_t) {
+    const int flags = PyBUF_STRIDES | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+    held_ = PyObject_GetBuffer(object.ptr(), &view_, flags) == 0;
+    if (!held_) PyErr_Clear();
+  }
+  bool held() const { return held_; }
+  void* data() const { return held_ ? view_.buf : nullptr; }
+  const Py_buffer& view() const { return view_; }
+
+  // Whether the stretches of memory from each one's first element to its last have a byte in
+  // common.
+  bool may_overlap(const Buffer& other) const {
+    const auto [begin, end] = stretch();
+    const auto [other_begin, other_end] = other.stretch();
+    return begin < other_end && other_begin < end;
+  }
+
+  depthwise_image_strides image_strides(bool channels_first) const {
+    if (!held_) return {};
+    const int channel = channels_first ? 1 : 3;
+    const int row = channels_first ? 2 : 1;
+    return {stride(0), stride(row), stride(row + 1), stride(channel)};
+  }
+  depthwise_kernel_strides kernel_strides() const {
+    if (!held_) return {};
+    return {stride(0), stride(1), stride(2), stride(3)};
+  }
+
+ private:
+  int64_t stride(int axis) const { return view_.strides[axis] / view_.itemsize; }
+
+  std::pair<uintptr_t, uintptr_t> stretch() const {
+    if (!held_ || view_.len == 0) return {0, 0};
+    uintptr_t begin = reinterpret_cast<uintptr_t>(view_.buf);
+    uintptr_t end = begin + static_cast<uintptr_t>(view_.itemsize);
+    for (int axis = 0; axis < view_.ndim; ++axis) {
+      const Py_ssize_t reach = (view_.shape[axis] - 1) * view_.strides[axis];
+      (reach < 0 ? begin : end) += static_cast<uintptr_t>(reach);
+    }
+    return {begin, end};
+  }
+
+  Py_buffer view_{};
+  bool held_ = false;
+};
+
+// Before Python 3.14 a thread that waits for the GIL when the interpreter ends is ended from
+// within, by unwinding its stack, which C++ frames do not survive. Only daemon threads, for which
+// nobody waits, can get there. So once the interpreter is about to end, a thread that comes back
+// from the op does not ask for the GIL any more but stays where it is.
+inline std::atomic<bool> ending{false};
+inline std::atomic<pthread_t>
+    ending_thread{};  // the one that ends the interpreter: it may go on calling
+inline std::atomic<int> threads_asking{0};  // for the GIL, on their way back from the op
+
+inline void take_gil(PyThreadState* state) {
+  ++threads_asking;
+  if (ending && !pthread_equal(ending_thread, pthread_self())) {
+    --threads_asking;
+    for (;;) pause();
+  }
+  PyEval_RestoreThread(state);
+  --threads_asking;
+}
+
+// Called by the interpreter before it ends. Threads that asked before they could know get the GIL;
+// the wait is bounded, in case one of them has been ended in some other way.
+inline void interpreter_ends() {
+  ending_thread = pthread_self();
+  ending = true;
+  const nb::gil_scoped_release release;
+  for (int i = 0; threads_asking > 0 && i < 10'000; ++i) usleep(100);
+}
+
+// Runs `body` without the GIL.
+template <class Body>
+depthwise_status without_gil(const Body& body) {
+  PyThreadState* const state = PyEval_SaveThread();
+  const depthwise_status status = body();
+  take_gil(state);
+  return status;
+}
+
+using Sizes = std::tuple<int64_t, int64_t>;
+
+// Where an array is, for frameworks that tell the address (0 for an array that is not there). Its
+// strides follow, in elements: those of batch, row, column and channel for an image, of row,
+// column, channel and multiplier for a kernel.
+using Address = std::tuple<uintptr_t, int64_t, int64_t, int64_t, int64_t>;
+
+inline void* pointer(uintptr_t address) { return reinterpret_cast<void*>(address); }
+
+// Everything about a call but its buffers. Made once per combination of Spec, shapes and dtype.
+class Plan {
+ public:
+  Plan() = default;
+  Plan(int64_t batch, int64_t channels, int64_t multiplier, Sizes in, Sizes out, Sizes kernel,
+       Sizes strides, Sizes dilation, Sizes padding, int dtype, bool channels_first, int activation,
+       double alpha) {
+    params_.batch = batch;
+    params_.channels = channels;
+    params_.multiplier = multiplier;
+    std::tie(params_.in_height, params_.in_width) = in;
+    std::tie(params_.out_height, params_.out_width) = out;
+    std::tie(params_.kernel_height, params_.kernel_width) = kernel;
+    std::tie(params_.stride_height, params_.stride_width) = strides;
+    std::tie(params_.dilation_height, params_.dilation_width) = dilation;
+    std::tie(params_.pad_top, params_.pad_left) = padding;
+    params_.dtype = dtype;
+    params_.layout = channels_first ? DEPTHWISE_CHANNELS_FIRST : DEPTHWISE_CHANNELS_LAST;
+    params_.activation = activation;
+    params_.alpha = alpha;
+  }
+
+  const depthwise_params& params() const { return params_; }
+
+  void forward(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle y,
+               nb::handle preactivation) const {
+    const Buffer x_view(x, false), kernel_view(kernel, false), bias_view(bias, false);
+    const Buffer y_view(y, true), preactivation_view(preactivation, true);
+    run_forward(image(x_view), filters(kernel_view), bias_view.data(), image(y_view),
+                image(preactivation_view));
+  }
+
+  bool forward_apart(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle y) const {
+    return forward_apart(Buffer(x, false), Buffer(kernel, false), Buffer(bias, false),
+                         Buffer(y, true));
+  }
+  bool forward_apart(const Buffer& x, const Buffer& kernel, const Buffer& bias,
+                     const Buffer& y) const {
+    for (const Buffer* input : {&x, &kernel, &bias}) {
+      if (y.may_overlap(*input)) return false;
+    }
+    run_forward(image(x), filters(kernel), bias.data(), image(y), {});
+    return true;
+  }
+
+  void backward(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved, nb::handle dx,
+                nb::handle dkernel, nb::handle dbias) const {
+    run_backward({{x, false},
+                  {kernel, false},
+                  {dy, false},
+                  {saved, false},
+                  {dx, true},
+                  {dkernel, true},
+                  {dbias, true}});
+  }
+
+  bool backward_apart(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved,
+                      nb::handle dx, nb::handle dkernel, nb::handle dbias) const {
+    const GradientBuffers views{{x, false}, {kernel, false}, {dy, false},  {saved, false},
+                                {dx, true}, {dkernel, true}, {dbias, true}};
+    const Buffer* const outputs[] = {&views.dx, &views.dkernel, &views.dbias};
+    for (const Buffer* output : outputs) {
+      for (const Buffer* input : {&views.x, &views.kernel, &views.dy, &views.saved}) {
+        if (output->may_overlap(*input)) return false;
+      }
+      for (const Buffer* other : outputs) {
+        if (other != output && output->may_overlap(*other)) return false;
+      }
+    }
+    run_backward(views);
+    return true;
+  }
+
+  void forward_at(Address x, Address kernel, uintptr_t bias, Address y,
+                  Address preactivation) const {
+    const Borrowed team(OpenMP::team());
+    run_forward(image(x), filters(kernel), pointer(bias), image(y), image(preactivation));
+  }
+
+  void backward_at(Address x, Address kernel, Address dy, Address saved, Address dx,
+                   Address dkernel, uintptr_t dbias) const {
+    const Borrowed team(OpenMP::team());
+    run_backward(image(x), filters(kernel), image(dy), image(saved), image(dx), filters(dkernel),
+                 pointer(dbias));
+  }
+
+ private:
+  struct GradientBuffers {
+    const Buffer x, kernel, dy, saved, dx, dkernel, dbias;
+  };
+  struct Image {
+    void* data;
+    depthwise_image_strides strides;
+  };
+  struct Filters {
+    void* data;
+    depthwise_kernel_strides strides;
+  };
+
+  bool channels_first() const { return params_.layout == DEPTHWISE_CHANNELS_FIRST; }
+  Image image(const Buffer& view) const {
+    return {view.data(), view.image_strides(channels_first())};
+  }
+  static Image image(const Address& at) {
+    const auto [data, batch, row, column, channel] = at;
+    return {pointer(data), {batch, row, column, channel}};
+  }
+  static Filters filters(const Buffer& view) { return {view.data(), view.kernel_strides()}; }
+  static Filters filters(const Address& at) {
+    const auto [data, row, column, channel, multiplier] = at;
+    return {pointer(data), {row, column, channel, multiplier}};
+  }
+
+  void run_forward(const Image& x, const Filters& kernel, const void* bias, const Image& y,
+                   const Image& preactivation) const {
+    depthwise_params params = params_;
+    params.x = x.strides;
+    params.kernel = kernel.strides;
+    params.y = y.strides;
+    params.saved = preactivation.strides;
+    check(without_gil([&] {
+      return depthwise_forward(&params, x.data, kernel.data, bias, y.data, preactivation.data);
+    }));
+  }
+
+  void run_backward(const GradientBuffers& views) const {
+    run_backward(image(views.x), filters(views.kernel), image(views.dy), image(views.saved),
+                 image(views.dx), filters(views.dkernel), views.dbias.data());
+  }
+
+  void run_backward(const Image& x, const Filters& kernel, const Image& dy, const Image& saved,
+                    const Image& dx, const Filters& dkernel, void* dbias) const {
+    depthwise_params params = params_;
+    params.x = x.strides;
+    params.kernel = kernel.strides;
+    params.dy = dy.strides;
+    params.saved = saved.strides;
+    params.dx = dx.strides;
+    params.dkernel = dkernel.strides;
+    check(without_gil([&] {
+      return depthwise_backward(&params, x.data, kernel.data, dy.data, saved.data, dx.data,
+                                dkernel.data, dbias);
+    }));
+  }
+
+  static void check(depthwise_status status) {
+    if (status == DEPTHWISE_OUT_OF_MEMORY) {
+      PyErr_NoMemory();
+      throw nb::python_error();
+    }
+    if (status == DEPTHWISE_INVALID_PARAMS) {
+      throw nb::value_error("depthwise: the native op refused its parameters");
+    }
+  }
+
+  depthwise_params params_{};
+};
+
+}  // namespace depthwise::python
+
+#endif  // DEPTHWISE_BINDINGS_PYTHON_PLAN_H_

@@ -1,0 +1,197 @@
+"""Calls that were made before go a shorter way: it must not be seen but in time."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import depthwise
+from depthwise import ops
+from tests.tolerances import assert_same_bits
+
+Array = npt.NDArray[Any]
+
+
+def arrays(size: int = 7, channels: int = 5, dtype: str = "float32", seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        "x": rng.standard_normal((2, size, size + 1, channels)).astype(dtype),
+        "kernel": rng.standard_normal((3, 2, channels, 2)).astype(dtype),
+        "bias": rng.standard_normal(2 * channels).astype(dtype),
+    }
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """One item for each call that went the whole way."""
+    calls: list[bool] = []
+    whole = ops._prepare
+
+    def prepare(*args: Any) -> Any:
+        calls.append(True)
+        return whole(*args)
+
+    monkeypatch.setattr(ops, "_prepare", prepare)
+    monkeypatch.setattr(ops, "_recent", ops.Recent())
+    return calls
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"padding": "same", "activation": "relu"},
+        {"strides": (2, 1), "padding": ((1, 2), (0, 1)), "dilation_rate": (1, 2), "activation": ("elu", 0.5)},
+    ],
+    ids=str,
+)
+def test_a_call_made_again_gives_the_same_bits(dtype: str, options: dict[str, Any], slow: list[bool]) -> None:
+    first, second = arrays(dtype=dtype, seed=1), arrays(dtype=dtype, seed=2)
+    expected = depthwise.depthwise_conv2d(**second, **options)
+    out = np.empty_like(expected)
+    depthwise.depthwise_conv2d(**first, **options, out=out)
+    whole_way = len(slow)
+    assert depthwise.depthwise_conv2d(**second, **options, out=out) is out
+    assert len(slow) == whole_way
+    assert_same_bits(out, expected, "out")
+    # Inputs of other strides.
+    spread = {name: np.repeat(array, 2, axis=0)[::2] for name, array in second.items()}
+    spread["x"] = np.ascontiguousarray(second["x"][:, ::-1])[:, ::-1]
+    out.fill(0)
+    depthwise.depthwise_conv2d(**spread, **options, out=out)
+    assert_same_bits(out, expected, "out, of inputs of other strides")
+
+
+def test_bfloat16_goes_the_whole_way(slow: list[bool]) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    given = {name: array.astype(ml_dtypes.bfloat16) for name, array in arrays().items()}
+    expected = depthwise.depthwise_conv2d(**given)
+    out = np.empty_like(expected)
+    for _ in range(2):
+        depthwise.depthwise_conv2d(**given, out=out)
+        assert_same_bits(out, expected, "out")
+    assert len(slow) == 3
+
+
+def test_arguments_that_may_change_are_looked_at_each_time() -> None:
+    given, strides = arrays(), [1, 1]
+    padding = [[0, 0], [0, 0]]
+    expected = depthwise.depthwise_conv2d(**given)
+    out = np.empty_like(expected)
+    for _ in range(2):
+        depthwise.depthwise_conv2d(**given, strides=strides, padding=padding, out=out)
+        assert_same_bits(out, expected, "out")
+    strides[0] = 2
+    with pytest.raises(ValueError, match=r"out: expected shape \(2, 3, 7, 10\)"):
+        depthwise.depthwise_conv2d(**given, strides=strides, padding=padding, out=out)
+    strides[0], padding[1][0] = 1, -1
+    with pytest.raises(ValueError, match="padding: "):
+        depthwise.depthwise_conv2d(**given, strides=strides, padding=padding, out=out)
+    assert_same_bits(out, expected, "out")
+
+
+def test_a_known_call_with_other_arrays_is_another_call() -> None:
+    """Each differs from what is known in one thing only, and none may be taken for it."""
+    given = arrays()
+    expected = depthwise.depthwise_conv2d(**given)
+    out = np.empty_like(expected)
+    for _ in range(2):
+        depthwise.depthwise_conv2d(**given, out=out)
+    without_bias = depthwise.depthwise_conv2d(given["x"], given["kernel"])
+    assert_same_bits(depthwise.depthwise_conv2d(given["x"], given["kernel"], out=out), without_bias, "out")
+    wide = {name: array.astype(np.float64) for name, array in given.items()}
+    exact = depthwise.depthwise_conv2d(**wide, out=np.empty(expected.shape))
+    np.testing.assert_allclose(exact, expected, atol=1e-5)
+    swapped = {name: array.astype(array.dtype.newbyteorder()) for name, array in given.items()}
+    out.fill(0)
+    assert_same_bits(depthwise.depthwise_conv2d(**swapped, out=out), expected, "out")
+    out.fill(0)
+    lists = {name: array.tolist() for name, array in wide.items()}
+    np.testing.assert_array_equal(depthwise.depthwise_conv2d(**lists, out=np.empty(expected.shape)), exact)
+    memory = np.zeros(given["x"].nbytes + 1, np.uint8)[1:]
+    misaligned = memory.view(np.float32).reshape(given["x"].shape)
+    misaligned[...] = given["x"]
+    assert_same_bits(
+        depthwise.depthwise_conv2d(misaligned, given["kernel"], given["bias"], out=out), expected, "out"
+    )
+    strided = np.zeros((*expected.shape[:3], 2 * expected.shape[3]), np.float32)[..., ::2]
+    assert_same_bits(depthwise.depthwise_conv2d(**given, out=strided), expected, "out")
+    columns = np.repeat(given["bias"], 3)[::3]
+    out.fill(0)
+    assert_same_bits(
+        depthwise.depthwise_conv2d(given["x"], given["kernel"], columns, out=out), expected, "out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (np.zeros((2, 5, 7, 9), np.float32), ValueError, "out: expected shape"),
+        (np.zeros((2, 5, 7, 10), np.float64), TypeError, "out: expected dtype float32"),
+        (np.zeros((2, 5, 7, 10), ">f4"), TypeError, "out: expected"),
+        (np.broadcast_to(np.zeros(10, np.float32), (2, 5, 7, 10)), ValueError, "out: expected an array that"),
+        (memoryview(np.zeros((2, 5, 7, 10), np.float32)), TypeError, "out: expected a NumPy array"),
+        (
+            np.zeros(2 * 5 * 7 * 10 * 4 + 1, np.uint8)[1:].view("f4").reshape(2, 5, 7, 10),
+            ValueError,
+            "aligned",
+        ),
+    ],
+    ids=["shape", "dtype", "byte order", "read-only", "no array", "misaligned"],
+)
+def test_a_wrong_out_is_refused_as_ever(out: Any, error: type[Exception], message: str) -> None:
+    given = arrays()
+    right = depthwise.depthwise_conv2d(**given)
+    for _ in range(2):
+        depthwise.depthwise_conv2d(**given, out=right)
+    with pytest.raises(error, match=message):
+        depthwise.depthwise_conv2d(**given, out=out)
+    assert not np.asarray(out).any()
+
+
+def test_an_out_that_overlaps_is_refused_as_ever() -> None:
+    memory = np.ones(4 * 6 * 6 * 8 + 100, np.float32)
+    x, kernel = memory[: 2 * 6 * 6 * 8].reshape(2, 6, 6, 8), np.ones((1, 1, 8, 1), np.float32)
+    apart = memory[2 * 6 * 6 * 8 : 4 * 6 * 6 * 8].reshape(2, 6, 6, 8)
+    for _ in range(2):
+        depthwise.depthwise_conv2d(x, kernel, out=apart)
+    with pytest.raises(ValueError, match=r"out: .* overlaps x"):
+        depthwise.depthwise_conv2d(x, kernel, out=memory[8 : 8 + x.size].reshape(x.shape))
+    assert (memory == 1).all()
+
+
+def test_more_calls_than_are_kept() -> None:
+    cases = [(arrays(size, channels), size % 2 + 1) for size in range(4, 24) for channels in range(1, 31)]
+    expected = [depthwise.depthwise_conv2d(**given, strides=strides) for given, strides in cases]
+    for _ in range(2):
+        for (given, strides), right in zip(cases, expected, strict=True):
+            out = np.empty_like(right)
+            depthwise.depthwise_conv2d(**given, strides=strides, out=out)
+            assert_same_bits(out, right, f"{given['x'].shape}, strides {strides}")
+
+
+def test_threads_that_make_different_calls() -> None:
+    cases = [arrays(size=6 + i, channels=3 + i, seed=i) for i in range(8)]
+    expected = [depthwise.depthwise_conv2d(**given, padding="same") for given in cases]
+    wrong: list[int] = []
+
+    def work(first: int) -> None:
+        outs = [np.empty_like(right) for right in expected]
+        for i in range(first, first + 400):
+            at = i % len(cases)
+            outs[at].fill(0)
+            depthwise.depthwise_conv2d(**cases[at], padding="same", out=outs[at])
+            if not np.array_equal(outs[at], expected[at]):
+                wrong.append(at)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
