@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 
 import depthwise
-from depthwise import ops
-from tests.tolerances import assert_same_bits
+from depthwise import native, ops
+from tests.cases import assert_same_bits
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +36,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return whole(*args)
 
     monkeypatch.setattr(ops, "_prepare", prepare)
-    monkeypatch.setattr(ops, "_recent", ops.Recent())
+    monkeypatch.setattr(ops, "_recent", native.Recent())
     return calls
 
 
@@ -60,7 +60,7 @@ def test_a_call_made_again_gives_the_same_bits(dtype: str, options: dict[str, An
     assert len(slow) == whole_way
     assert_same_bits(out, expected, "out")
     # Inputs of other strides.
-    spread = {name: np.repeat(array, 2, axis=0)[::2] for name, array in second.items()}
+    spread: dict[str, Any] = {name: np.repeat(array, 2, axis=0)[::2] for name, array in second.items()}
     spread["x"] = np.ascontiguousarray(second["x"][:, ::-1])[:, ::-1]
     out.fill(0)
     depthwise.depthwise_conv2d(**spread, **options, out=out)
@@ -135,7 +135,7 @@ def test_a_known_call_with_other_arrays_is_another_call() -> None:
         (np.zeros((2, 5, 7, 10), np.float64), TypeError, "out: expected dtype float32"),
         (np.zeros((2, 5, 7, 10), ">f4"), TypeError, "out: expected"),
         (np.broadcast_to(np.zeros(10, np.float32), (2, 5, 7, 10)), ValueError, "out: expected an array that"),
-        (memoryview(np.zeros((2, 5, 7, 10), np.float32)), TypeError, "out: expected a NumPy array"),
+        (memoryview(np.zeros((2, 5, 7, 10), np.float32).data), TypeError, "out: expected a NumPy array"),
         (
             np.zeros(2 * 5 * 7 * 10 * 4 + 1, np.uint8)[1:].view("f4").reshape(2, 5, 7, 10),
             ValueError,

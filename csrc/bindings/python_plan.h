@@ -148,8 +148,6 @@ class Plan {
     params_.alpha = alpha;
   }
 
-  const depthwise_params& params() const { return params_; }
-
   void forward(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle y,
                nb::handle preactivation) const {
     const Buffer x_view(x, false), kernel_view(kernel, false), bias_view(bias, false);
@@ -159,11 +157,9 @@ class Plan {
   }
 
   bool forward_apart(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle y) const {
-    return forward_apart(Buffer(x, false), Buffer(kernel, false), Buffer(bias, false),
-                         Buffer(y, true));
+    return run_apart(Buffer(x, false), Buffer(kernel, false), Buffer(bias, false), Buffer(y, true));
   }
-  bool forward_apart(const Buffer& x, const Buffer& kernel, const Buffer& bias,
-                     const Buffer& y) const {
+  bool run_apart(const Buffer& x, const Buffer& kernel, const Buffer& bias, const Buffer& y) const {
     for (const Buffer* input : {&x, &kernel, &bias}) {
       if (y.may_overlap(*input)) return false;
     }

@@ -44,7 +44,7 @@ class Recent {
     }
     const Plan plan =
         entry.plan;  // the entry may be another's while this thread is without the GIL
-    return plan.forward_apart(x_view, kernel_view, bias_view, out_view);
+    return plan.run_apart(x_view, kernel_view, bias_view, out_view);
   }
 
   // Keeps a call whose arguments ops.py has checked, unless one of them may change.

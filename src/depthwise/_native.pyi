@@ -85,6 +85,41 @@ class Plan:
     ) -> None:
         """The same on addresses."""
 
+class Recent:
+    """Calls that were made before, by their arguments."""
+
+    def __init__(self) -> None: ...
+    def forward(
+        self,
+        x: object,
+        kernel: object,
+        bias: object | None,
+        strides: object,
+        padding: object,
+        data_format: object,
+        dilation_rate: object,
+        activation: object | None,
+        out: object | None,
+    ) -> bool:
+        """
+        The call into `out` and True, or False and nothing done if it is not known or unusual.
+        """
+
+    def remember(
+        self,
+        plan: Plan,
+        x: object,
+        kernel: object,
+        bias: object | None,
+        strides: object,
+        padding: object,
+        data_format: object,
+        dilation_rate: object,
+        activation: object | None,
+        out: object,
+    ) -> None:
+        """Keep a call whose arguments have been checked."""
+
 def bytes_to_multiple(array: object, alignment: int) -> int:
     """
     How many bytes into an array's memory the next multiple of `alignment` lies.
