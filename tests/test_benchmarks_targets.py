@@ -8,7 +8,6 @@ import os
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("rich")
@@ -343,9 +342,9 @@ class TestMemoryWorker:
         assert memory_worker.reset_peak()
         before, _ = memory_worker.resident(memory_worker.STATUS.read_text())
         size = 32 * 2**20
-        with mmap.mmap(-1, size) as memory:  # new pages, whatever the C library still holds
+        with mmap.mmap(-1, size) as pages:  # new pages, whatever the C library still holds
             for page in range(0, size, mmap.PAGESIZE):
-                memory[page] = 1
+                pages[page] = 1
         now, peak = memory_worker.resident(memory_worker.STATUS.read_text())
         assert 31 * 2**20 <= peak - before <= 40 * 2**20
         assert now - before <= 8 * 2**20
