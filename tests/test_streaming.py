@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from tests.cases import assert_same_bits
 @pytest.mark.parametrize("channels", [64, 72, 3])
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
 def test_large_images_have_the_bits_of_small_ones(
     channels: int, offset: int, strides: int, dtype: type[np.floating[Any]]
 ) -> None:

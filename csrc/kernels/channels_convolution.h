@@ -17,7 +17,7 @@ namespace depthwise::DW_ISA {
 // not be multiplied with zeros, or where finding the elements would take memory and time.
 template <class A>
 struct ClippedTiles {
-  const A* zeros = nullptr;
+  const void* zeros = nullptr;  // of any type
   int64_t elements = 0;
   CallMemory memory;
 
@@ -42,9 +42,23 @@ struct ClippedTiles {
     return true;
   }
   // Bytes of scratch for where a tile's elements lie.
-  int64_t bytes() const { return round_up(elements * static_cast<int64_t>(sizeof(A*)), 64); }
-  Clipping<A> with(void* scratch) const { return {zeros, static_cast<const A**>(scratch)}; }
+  int64_t bytes() const { return round_up(elements * static_cast<int64_t>(sizeof(void*)), 64); }
+  template <class S>
+  Clipping<S> with(void* scratch) const {
+    return {static_cast<const S*>(zeros), static_cast<const S**>(scratch)};
+  }
 };
+
+// Whether rows may be read and written as they are stored. Tiles of a half type convert each
+// element that they load: that is quick beside dense tiles, which use it in several sums.
+template <class T>
+bool tiles_convert(const ClassPlans& plans, bool can_clip) {
+  if (is_compute_type<T>) return true;
+  for (int64_t i = 0; i < plans.column_classes; ++i) {
+    if (choose_dense_tiles<T>(plans.columns[i], 1, can_clip) == nullptr) return false;
+  }
+  return converts_quickly<T>;
+}
 
 // How far apart two rows of results are that go through the same tiles, where one's second row of
 // taps is the other's first: each row of the source then serves both. 0 where there are none.
@@ -60,7 +74,8 @@ int64_t pair_distance(const ClassPlans& plans, bool can_clip) {
   return distance < plans.target_rows() ? distance : 0;
 }
 
-// Makes rows of one image and block of channels.
+// Makes rows of one image and block of channels, from rows that are given out in the type in which
+// those made are stored.
 template <class T, class S>
 struct RowMaker {
   using A = Compute<T>;
@@ -72,8 +87,8 @@ struct RowMaker {
   TargetView<S> preactivation;
   int64_t second_row;  // where the second row of a pair goes after the first; 0: to its own place
   const Finish<A>& finish;
-  RowTaps<A>* taps;  // room for the taps of a row class and one more
-  const Clipping<A>& clipping;
+  RowTaps<S>* taps;  // room for the taps of a row class and one more
+  const Clipping<S>& clipping;
 
   // Target row h and, if `distance` is not 0, the one so far after it. Returns whether it made that
   // one, too.
@@ -95,8 +110,8 @@ struct RowMaker {
     };
     const int64_t last = both ? second.end : range.end;
     for (int64_t q = range.begin; q < last; ++q) {
-      RowTaps<A>& row = taps[q - range.begin];
-      row.x = source(position + q * rows.tap_step);
+      RowTaps<S>& row = taps[q - range.begin];
+      row.x = source.template row<S>(position + q * rows.tap_step);
       // Of a row that has no tap here, some weights, which nobody reads.
       row.w[0] = kernel_row(min_of(q, rows.taps - 1));
       if constexpr (tile_rows == 2) row.w[1] = kernel_row(max_of(q - 1, 0));
@@ -185,16 +200,21 @@ bool fetching_pays(int64_t elements) {
 
 // Channels of a block whose rows are read in place: those that a result needs stay near, its
 // weights in the first-level cache. `tasks` are cut into these as far as rows do not do.
-template <class A>
+template <class T>
 int64_t direct_block(const depthwise_params& p, int64_t outputs, int64_t rows, int64_t width,
                      int64_t target_rows, int64_t tasks) {
-  constexpr int64_t vector = lanes<A> * static_cast<int64_t>(sizeof(A));
+  using A = Compute<T>;
+  constexpr int64_t vector = lanes<A> * static_cast<int64_t>(sizeof(T));
+  constexpr int64_t weights = lanes<A> * static_cast<int64_t>(sizeof(A));
   const int64_t taps = p.kernel_height * p.kernel_width;
   const int64_t row_tasks = max_of(1, min_of(tasks, target_rows / tuning::least_task_rows));
-  const int64_t share = ceil_div(outputs, ceil_div(tasks, row_tasks) * lanes<A>);
+  // About as many as are asked for: a cut more makes shorter runs of memory, one fewer larger
+  // tasks.
+  const int64_t channel_tasks = max_of(1, (2 * tasks + row_tasks) / (2 * row_tasks));
+  const int64_t share = ceil_div(outputs, channel_tasks * lanes<A>);
   const int64_t wanted =
       min_of(min_of(tuning::direct_rows_bytes / (max_of(1, rows * width) * vector),
-                    tuning::direct_weights_bytes / (taps * vector)),
+                    tuning::direct_weights_bytes / (taps * weights)),
              share);
   return min_of(max_of(wanted, tuning::least_block_vectors) * lanes<A>, outputs);
 }

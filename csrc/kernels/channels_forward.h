@@ -34,17 +34,19 @@ bool channels_forward(const Call& call) {
       !plans.make_forward(p, least_tile_columns) || !clipped.make(plans, kernel, p, p.in_height)) {
     return false;
   }
-  const bool direct =
+  bool direct =
       RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR) &&
       !stage_pays<T>(p, p.x);
-  const bool in_place = is_compute_type<T> && p.y.channel == 1 &&
-                        (call.preactivation == nullptr || p.saved.channel == 1);
+  bool in_place = p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
+  if (!is_compute_type<T>) {  // both or neither: a tile reads and writes one type
+    direct = in_place = direct && in_place && tiles_convert<T>(plans, clipped.zeros != nullptr);
+  }
   const int64_t distance = pair_distance<A>(plans, clipped.zeros != nullptr);
   const int64_t ring_rows = min_of(plans.row_reach(distance), max_of(1, p.in_height));
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
   const int64_t wanted =
-      direct ? direct_block<A>(p, outputs, hot_rows, p.in_width, p.out_height, tasks)
+      direct ? direct_block<T>(p, outputs, hot_rows, p.in_width, p.out_height, tasks)
              : staged_block<A>(outputs, hot_rows, p.in_width, tasks);
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   const int64_t block_rows = row_block(p.out_height, p.batch * channels.count, call.tasks);
@@ -64,7 +66,7 @@ bool channels_forward(const Call& call) {
     const int64_t ring =
         direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.in_width, block_outputs);
     const int64_t taps =
-        round_up((p.kernel_height + 1) * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
+        round_up((p.kernel_height + 1) * static_cast<int64_t>(sizeof(RowTaps<T>)), 64);
     const int64_t row_bytes =
         in_place ? 0 : round_up(p.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
     char* scratch = static_cast<char*>(
@@ -83,21 +85,22 @@ bool channels_forward(const Call& call) {
       source.use_ring(scratch, ring_rows);
     }
     if (fetches) source.height = p.in_height;
-    RowTaps<A>* const row_taps = reinterpret_cast<RowTaps<A>*>(scratch + ring);
-    const Clipping<A> clipping = clipped.with(scratch + ring + taps);
-    char* const rows_made = scratch + ring + taps + clipped.bytes();
+    char* const row_taps = scratch + ring;
+    char* const places = row_taps + taps;
+    char* const rows_made = places + clipped.bytes();
     const Finish<A> finish{bias.data != nullptr ? bias.data + co0 : nullptr, clamp, p.activation,
                            static_cast<A>(p.alpha), streams};
     const TargetView<T> y = target_at<T>(call.y, p.y, image, co0);
     const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.out_height);
-    if constexpr (is_compute_type<T>) {
-      if (in_place) {
-        const RowMaker<T, T> maker{plans, source, kernel, co0, y, z, 0, finish, row_taps, clipping};
-        maker.make_each(begin, end, distance, [](int64_t, int64_t) {});
-      }
-    }
-    if (!in_place) {
+    if (in_place) {
+      const Clipping<T> clipping = clipped.template with<T>(places);
+      const RowMaker<T, T> maker{
+          plans,   source, kernel, co0, y, z, 0, finish, reinterpret_cast<RowTaps<T>*>(row_taps),
+          clipping};
+      maker.make_each(begin, end, distance, [](int64_t, int64_t) {});
+    } else {
+      const Clipping<A> clipping = clipped.template with<A>(places);
       const int64_t row_elements = row_bytes / static_cast<int64_t>(sizeof(A));
       A* const y_rows = reinterpret_cast<A*>(rows_made);
       A* const z_rows = y_rows + 2 * row_elements;
@@ -109,7 +112,7 @@ bool channels_forward(const Call& call) {
                                  {z.data != nullptr ? z_rows : nullptr, 0, pitch, 1},
                                  row_elements,
                                  finish,
-                                 row_taps,
+                                 reinterpret_cast<RowTaps<A>*>(row_taps),
                                  clipping};
       maker.make_each(begin, end, distance, [&](int64_t h, int64_t i) {
         move_row(y, h, p.out_width, y_rows + i * row_elements, pitch, block_outputs);

@@ -38,19 +38,28 @@ class InputGradient {
  public:
   using A = Compute<T>;
 
-  bool make(const Call& call) {
+  // `may_be_direct`: rows of the output's gradient can be read in place.
+  bool make(const Call& call, bool may_be_direct) {
     const depthwise_params& p = *call.params;
     if (!kernel_.pack(static_cast<const T*>(call.kernel), p) ||
         !plans_.make_gradient(p, least_tile_columns) ||
         !clipped_.make(plans_, kernel_, p, p.out_height)) {
       return false;
     }
-    in_place_ = is_compute_type<T> && p.multiplier == 1 && p.dx.channel == 1;
-    distance_ = pair_distance<A>(plans_, clipped_.zeros != nullptr);
+    const bool can_clip = clipped_.zeros != nullptr;
+    in_place_ = p.multiplier == 1 && p.dx.channel == 1;
+    if (!is_compute_type<T>) {  // both or neither: a tile reads and writes one type
+      in_place_ = in_place_ && may_be_direct && tiles_convert<T>(plans_, can_clip);
+    }
+    direct_ = may_be_direct && (is_compute_type<T> || in_place_);
+    distance_ = pair_distance<A>(plans_, can_clip);
     finish_ = {nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0,
                in_place_ && streaming_pays<T>(p.batch * p.in_height * p.in_width * p.channels)};
     return true;
   }
+
+  // Whether write_rows() is to be given rows of the output's gradient that are read in place.
+  bool direct() const { return direct_; }
 
   // Rows of the output's gradient that have to be there at once.
   int64_t reach() const { return plans_.row_reach(distance_); }
@@ -65,20 +74,21 @@ class InputGradient {
   void write_rows(const Call& call, RowSource<T>& dz, int64_t image, int64_t first, int64_t count,
                   int64_t begin, int64_t end, char* scratch) const {
     const depthwise_params& p = *call.params;
-    RowTaps<A>* const taps = reinterpret_cast<RowTaps<A>*>(scratch);
-    const Clipping<A> clipping = clipped_.with(scratch + taps_bytes(p));
+    char* const places = scratch + taps_bytes(p);
     const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, first), no_preactivation{};
     const int64_t first_output = first * p.multiplier;
-    if constexpr (is_compute_type<T>) {
-      if (in_place_) {
-        const RowMaker<T, T> maker{plans_,           dz, kernel_, first_output, dx,
-                                   no_preactivation, 0,  finish_, taps,         clipping};
-        maker.make_each(begin, end, distance_, [](int64_t, int64_t) {});
-        if (finish_.stream) finish_streaming();
-        return;
-      }
+    if (in_place_) {
+      RowTaps<T>* const taps = reinterpret_cast<RowTaps<T>*>(scratch);
+      const Clipping<T> clipping = clipped_.template with<T>(places);
+      const RowMaker<T, T> maker{plans_,           dz, kernel_, first_output, dx,
+                                 no_preactivation, 0,  finish_, taps,         clipping};
+      maker.make_each(begin, end, distance_, [](int64_t, int64_t) {});
+      if (finish_.stream) finish_streaming();
+      return;
     }
-    A* const rows = reinterpret_cast<A*>(scratch + taps_bytes(p) + clipped_.bytes());
+    RowTaps<A>* const taps = reinterpret_cast<RowTaps<A>*>(scratch);
+    const Clipping<A> clipping = clipped_.template with<A>(places);
+    A* const rows = reinterpret_cast<A*>(places + clipped_.bytes());
     const int64_t row_elements =
         row_bytes(p, count * p.multiplier) / static_cast<int64_t>(sizeof(A));
     const int64_t pitch = RowSource<T>::staged_pitch(count * p.multiplier);
@@ -105,7 +115,7 @@ class InputGradient {
   ClippedTiles<A> clipped_;
   Finish<A> finish_;
   int64_t distance_;
-  bool in_place_;
+  bool direct_, in_place_;
 };
 
 template <class T>
@@ -114,13 +124,15 @@ bool channels_input_gradient(const Call& call) {
   const depthwise_params& p = *call.params;
   const int64_t outputs = p.channels * p.multiplier;
   InputGradient<T> gradient;
-  if (!gradient.make(call)) return false;
+  if (!gradient.make(call, RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation) &&
+                               !stage_pays<T>(p, p.dy))) {
+    return false;
+  }
+  const bool direct = gradient.direct();
   const int64_t ring_rows = min_of(gradient.reach(), max_of(1, p.out_height));
-  const bool direct = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation) &&
-                      !stage_pays<T>(p, p.dy);
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
   const int64_t wanted =
-      direct ? direct_block<A>(p, outputs, ring_rows + 1, p.out_width, p.in_height, tasks)
+      direct ? direct_block<T>(p, outputs, ring_rows + 1, p.out_width, p.in_height, tasks)
              : staged_block<A>(outputs, ring_rows + 1, p.out_width, tasks);
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   const int64_t block_rows = row_block(p.in_height, p.batch * channels.count, call.tasks);

@@ -74,9 +74,9 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
       for (int64_t r = 0; r < s.row_count; ++r) {
         const int64_t x_row = (h + r) * rows.stride - rows.pad;
         for (int64_t k = 0; k < count; ++k) {
-          x_rows[r * count + k] = x(x_row + (i + k) * rows.dilation);
+          x_rows[r * count + k] = x.template row<A>(x_row + (i + k) * rows.dilation);
         }
-        dz_rows[r] = dz(h + r);
+        dz_rows[r] = dz.template row<A>(h + r);
         if (s.ahead != nullptr) ahead[r] = streams_of(p, x, dz, h + r + together);
       }
       over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
@@ -130,7 +130,7 @@ void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int6
     constexpr int together = 4;  // sums that do not wait for each other
     Vec<A> sums[together] = {};
     for (int64_t h = begin; h < end; ++h) {
-      const A* g = dz(h) + channel;
+      const A* g = dz.template row<A>(h) + channel;
       int64_t w = 0;
       for (; w + together <= p.out_width; w += together, g += together * dz.pitch) {
 #pragma GCC unroll 4
@@ -182,9 +182,10 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
   const int64_t taps = p.kernel_height * p.kernel_width;
   const bool evicting = p.x.column * static_cast<int64_t>(sizeof(T)) % tuning::evicting_bytes == 0;
   const bool direct_x =
-      taps < tuning::gradient_staged_taps && !evicting &&
+      is_compute_type<T> && taps < tuning::gradient_staged_taps && !evicting &&
       RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR);
-  const bool direct_dz = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
+  const bool direct_dz =
+      is_compute_type<T> && RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
 
   // Where rows are few, channels are divided: that costs no sums, but memory is read in shorter
@@ -307,7 +308,7 @@ bool channels_kernel_gradient(const Call& call) {
 template <class T>
 bool channels_gradients(const Call& call) {
   InputGradient<T> input_gradient;
-  return input_gradient.make(call) && sum_parts<T>(call, &input_gradient);
+  return input_gradient.make(call, false) && sum_parts<T>(call, &input_gradient);
 }
 
 }  // namespace depthwise::DW_ISA

@@ -6,9 +6,6 @@
 
 namespace depthwise::DW_ISA {
 
-// Columns of a dense tile: as many sums as leave room for a piece's weights and one operand in 16
-// registers, and for two rows of them in 32.
-constexpr int tile_columns = 8;
 constexpr int least_tile_columns = 4;
 
 // The dense tiles of `least_tile_columns` to `tile_columns` columns that are `stride` taps apart.
@@ -46,10 +43,10 @@ const DenseTiles<S>* choose_dense_tiles(const AxisPlan& plan, int rows, bool can
 
 // What clipped tiles need: a column of zeros, as long as a block has channels, in place of every
 // column that does not meet the source, and room for where a tile's elements lie.
-template <class A>
+template <class S>
 struct Clipping {
-  const A* zeros;  // null where there are no clipped tiles
-  const A** places;
+  const S* zeros;  // null where there are no clipped tiles
+  const S** places;
 };
 
 // One row of results, or two of them at once. `tile` has its rows, channels, w_tap, out (column 0
@@ -58,8 +55,7 @@ struct Clipping {
 // tile goes over.
 template <class S>
 void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
-             const Clipping<Compute<S>>& clipping, Tile<S> tile, auto&& before_tile) {
-  using A = Compute<S>;
+             const Clipping<S>& clipping, Tile<S> tile, auto&& before_tile) {
   S* const out = tile.out;
   S* const preactivation = tile.preactivation;
   const int64_t out_step = tile.out_step, preactivation_step = tile.preactivation_step;
@@ -100,10 +96,10 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
         taps.end = max_of(taps.begin, min_of(plan.taps, end));
         tile.elements = clipping.places;
         tile.row_elements = taps.end - taps.begin + spread;
-        const A** place = clipping.places;
+        const S** place = clipping.places;
         const int64_t row_count = tile.single_rows + tile.shared_rows + tile.second_rows;
         for (int64_t r = 0; r < row_count; ++r) {
-          const A* const x = tile.rows[r].x + position * pitch;
+          const S* const x = tile.rows[r].x + position * pitch;
           for (int64_t e = taps.begin; e < taps.end + spread; ++e) {
             *place++ = e >= begin && e < end ? x + e * tile.x_tap : clipping.zeros;
           }

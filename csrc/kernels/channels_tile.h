@@ -11,12 +11,16 @@ namespace depthwise::DW_ISA {
 // feeds both.
 constexpr int tile_rows = vector_registers == 32 ? 2 : 1;
 
+// Columns of a dense tile: as many sums as leave room for a piece's weights and one operand in 16
+// registers, and for two rows of them in 32.
+constexpr int tile_columns = 8;
+
 // A row of the source at column 0, and for each of the tile's rows of results the row of the packed
 // kernel, at its column 0, that is multiplied with it.
-template <class A>
+template <class S>
 struct RowTaps {
-  const A* x;
-  const A* w[tile_rows];
+  const S* x;
+  const Compute<S>* w[tile_rows];
 };
 
 // What is done to a sum before it is stored.
@@ -29,13 +33,13 @@ struct Finish {
   bool stream;  // past the caches, where lines are written whole
 };
 
-// A tile's sums over rows of `tap_count` taps each, for all channels of a block. The first
-// `single_rows` rows of taps are those of the first row of results, the next `shared_rows` of
-// both, the last `second_rows` of the second.
+// A tile's sums over rows of `tap_count` taps each, for all channels of a block, of numbers that
+// are read and written in type S. The first `single_rows` rows of taps are those of the first row
+// of results, the next `shared_rows` of both, the last `second_rows` of the second.
 template <class S>
 struct Tile {
   using A = Compute<S>;
-  const RowTaps<A>* rows;
+  const RowTaps<S>* rows;
   int64_t single_rows, shared_rows, second_rows;
   int64_t tap_count;
   int64_t x_first, x_step, x_tap;  // offsets: tile's first column and tap, next column, next tap
@@ -48,7 +52,7 @@ struct Tile {
   const Finish<A>* finish;
   // For a clipped tile: where the element of each column of each row of the source lies, one row
   // after the other, `row_elements` of them each.
-  const A* const* elements;
+  const S* const* elements;
   int64_t row_elements;
 };
 
@@ -67,6 +71,16 @@ template <class S>
              activate<Compute<S>>(f.activation, f.alpha, z), left);
 }
 
+// Results of a type whose vectors are half a line and which go past the caches: the first half of
+// each of a tile's lines, until the second one comes.
+template <class S>
+struct HalfLines {
+  S values[is_compute_type<S> ? 1 : tile_rows * tile_columns][lanes<Compute<S>>];
+
+  // Nothing is written before there is something; GCC would warn of what is read.
+  HalfLines() { __asm__("" : "=m"(values)); }
+};
+
 // A copy of the finish and the target that no store can alias: a tile's loops keep it in registers.
 template <class S>
 struct Sink {
@@ -77,8 +91,9 @@ struct Sink {
   const A* bias;
   Vec<A> low, high;
   bool straight, partial, streams;  // whole vectors clamped, or one part of a vector
+  HalfLines<S>* halves;
 
-  DW_INLINE explicit Sink(const Tile<S>& t)
+  DW_INLINE Sink(const Tile<S>& t, HalfLines<S>* room)
       : tile(&t),
         out(t.out),
         out_step(t.out_step),
@@ -88,11 +103,12 @@ struct Sink {
         high(broadcast(t.finish->clamp.high)),
         straight(t.finish->clamp.is_clamp && t.preactivation == nullptr && t.channels >= lanes<A>),
         partial(t.finish->clamp.is_clamp && t.preactivation == nullptr && t.channels < lanes<A>),
-        streams(straight && t.finish->stream && writes_whole_lines(t)) {}
+        streams(straight && t.finish->stream && writes_whole_lines(t)),
+        halves(room) {}
 
   static bool writes_whole_lines(const Tile<S>& t) {
     const int64_t steps = t.out_step | t.out_row;
-    return t.channels % lanes<A> == 0 &&
+    return t.channels * static_cast<int64_t>(sizeof(S)) % 64 == 0 &&
            (reinterpret_cast<uintptr_t>(t.out) | steps * static_cast<int64_t>(sizeof(S))) % 64 == 0;
   }
 
@@ -122,7 +138,12 @@ struct Sink {
         for (int t = 0; t < columns; ++t, to += out_step) one(to, t, c, sums[t][v]);
       }
     };
-    if constexpr (can_stream<S>) {
+    if constexpr (can_stream<S> && !is_compute_type<S>) {
+      if (streams) {
+        put_half_lines(row, channel, sums);
+        return;
+      }
+    } else if constexpr (can_stream<S>) {
       if (streams) {
         each([&](S* to, int, int64_t, Vec<A> z)
                  DW_INLINE_LAMBDA { stream(to, clamp(z, low, high)); });
@@ -139,6 +160,27 @@ struct Sink {
                DW_INLINE_LAMBDA { finish_slowly(*tile, row, t, c, z); });
     }
   }
+
+ private:
+  template <int columns, int vectors>
+  DW_INLINE void put_half_lines(int64_t row, int64_t channel,
+                                const Vec<A> (&sums)[columns][vectors]) const {
+    auto* const first = halves->values + row * columns;
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) {
+      const int64_t c = channel + v * lanes<A>;
+      S* to = out + row * out_row + c - lanes<A>;
+      if (c % (2 * lanes<A>) == 0) {
+#pragma GCC unroll 16
+        for (int t = 0; t < columns; ++t) store(first[t], clamp(sums[t][v], low, high));
+      } else {
+#pragma GCC unroll 16
+        for (int t = 0; t < columns; ++t, to += out_step) {
+          stream(to, first[t], clamp(sums[t][v], low, high));
+        }
+      }
+    }
+  }
 };
 
 // Any taps, one row of results: each element of the source is loaded once per tap.
@@ -148,7 +190,7 @@ DW_INLINE void any_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t cha
   Vec<A> sums[1][columns][vectors];
   sink.start(channel, sums);
   for (int64_t r = 0; r < tile.single_rows; ++r) {
-    const A* x = tile.rows[r].x + tile.x_first + channel;
+    const S* x = tile.rows[r].x + tile.x_first + channel;
     const A* w = tile.rows[r].w[0] + tile.w_first + channel;
     for (int64_t q = 0; q < tile.tap_count; ++q, x += tile.x_tap, w += tile.w_tap) {
 #pragma GCC unroll 8
@@ -215,10 +257,10 @@ DW_INLINE void dense_tile_at(const Tile<S>& tile, const Sink<S>& sink, const Pie
   const auto add = [&]<int taps>() DW_INLINE_LAMBDA {
     const int64_t x_first = tile.x_first + first_tap * tile.x_tap + channel;
     const int64_t w_first = tile.w_first + first_tap * tile.w_tap + channel;
-    const RowTaps<A>* row = tile.rows;
-    const A* const* places = tile.elements + first_tap;
+    const RowTaps<S>* row = tile.rows;
+    const S* const* places = tile.elements + first_tap;
     const auto add_rows = [&]<int first, int last>(int64_t count) DW_INLINE_LAMBDA {
-      for (const RowTaps<A>* const stop = row + count; row < stop; ++row) {
+      for (const RowTaps<S>* const stop = row + count; row < stop; ++row) {
         const A* w[rows];
 #pragma GCC unroll 2
         for (int o = 0; o < rows; ++o) w[o] = row->w[o] + w_first;
@@ -228,7 +270,7 @@ DW_INLINE void dense_tile_at(const Tile<S>& tile, const Sink<S>& sink, const Pie
               tile.w_tap);
           places += tile.row_elements;
         } else {
-          const A* const x = row->x + x_first;
+          const S* const x = row->x + x_first;
           add_piece<first, last, taps, stride>(
               sums,
               [at = x, &tile](int) mutable DW_INLINE_LAMBDA {
@@ -285,7 +327,8 @@ template <int columns, int vectors, class S>
 void any_tile(const Tile<S>& given) {
   using A = Compute<S>;
   const Tile<S> tile = given;
-  const Sink<S> sink(given);
+  HalfLines<S> halves;
+  const Sink<S> sink(given, &halves);
   int64_t c = 0;
   if constexpr (vectors > 1) {
     for (; c + vectors * lanes<A> <= tile.channels; c += vectors * lanes<A>) {
@@ -300,7 +343,8 @@ void any_tile(const Tile<S>& given) {
 template <int rows, int columns, int stride, bool clipped, class S>
 void dense_tile(const Tile<S>& given) {
   const Tile<S> tile = given;
-  const Sink<S> sink(given);
+  HalfLines<S> halves;
+  const Sink<S> sink(given, &halves);
   const Pieces pieces(tile.tap_count);
   over_channels<Compute<S>>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
     dense_tile_at<rows, columns, stride, clipped>(tile, sink, pieces, channel);

@@ -166,8 +166,8 @@ struct RowSource {
 
   static bool can_be_direct(int64_t block_channels, int64_t multiplier, int64_t channel_stride,
                             int activation) {
-    return sizeof(T) == sizeof(A) && multiplier == 1 && block_channels >= lanes<A> &&
-           channel_stride == 1 && activation == DEPTHWISE_LINEAR;
+    return multiplier == 1 && block_channels >= lanes<A> && channel_stride == 1 &&
+           activation == DEPTHWISE_LINEAR;
   }
   static int64_t staged_pitch(int64_t channels) { return round_up(channels, lanes<A>); }
   // Bytes of scratch for a ring over `channels` output channels.
@@ -194,11 +194,20 @@ struct RowSource {
     for (int64_t slot = 0; slot < rows; ++slot) held[slot] = -1;
   }
 
-  // Row h at column 0. A staged row stays until `ring_rows` further ones have been asked for.
-  const A* operator()(int64_t h) {
-    if (direct) {
-      if constexpr (sizeof(T) == sizeof(A)) return image.data + h * image.row;
+  // Row h at column 0, as it is stored or in the compute type: those read in place are only to be
+  // had in the one, staged ones in the other. A staged row stays until `ring_rows` further ones
+  // have been asked for.
+  template <class S>
+  const S* row(int64_t h) {
+    if constexpr (is_compute_type<T>) {
+      return direct ? image.data + h * image.row : staged(h);
+    } else if constexpr (is_compute_type<S>) {
+      return staged(h);
+    } else {
+      return image.data + h * image.row;
     }
+  }
+  const A* staged(int64_t h) {
     const int64_t slot = h % ring_rows;
     A* row = ring + slot * row_elements(width, pitch);
     if (held[slot] != h) {

@@ -33,8 +33,9 @@ constexpr int64_t direct_rows_bytes = 80 * 1024;
 constexpr int64_t direct_weights_bytes = 12 * 1024;
 
 // Rows of results of a task, at least, where there are channels to be cut into tasks instead: rows
-// between two tasks are read twice.
-constexpr int64_t least_task_rows = 8;
+// between two tasks are read twice. Two cores of a Zen 5 took 37.2 us for 3x3 on 56x56x128 with 8
+// and 35.3 with 4, 15.5 and 14.5 for 5x5 on 14x14x480.
+constexpr int64_t least_task_rows = 4;
 
 // Vectors of channels that a block has at least, read in place and staged: shorter runs of memory
 // do not stream.

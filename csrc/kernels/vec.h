@@ -36,13 +36,6 @@ constexpr int vector_registers = 32;
 constexpr int vector_registers = 16;
 #endif
 
-struct Half {
-  uint16_t bits;
-};
-struct BFloat16 {
-  uint16_t bits;
-};
-
 // What a stored type is computed in.
 template <class T>
 struct ComputeOf {
@@ -78,9 +71,6 @@ template <class A>
 using Vec = typename VecTypes<A>::type;
 template <class A>
 using Mask = typename VecTypes<A>::mask;  // all ones or all zeros in each lane
-
-typedef uint32_t VecU32 __attribute__((vector_size(DW_VECTOR_BYTES)));
-typedef uint16_t VecU16 __attribute__((vector_size(DW_VECTOR_BYTES / 2)));
 
 template <class To, class From>
 DW_INLINE To bit_cast(From from) {
@@ -173,71 +163,6 @@ DW_INLINE void finish_streaming() { _mm_sfence(); }
 DW_INLINE void finish_streaming() {}
 #endif
 
-DW_INLINE VecU32 load_u16(const void* p) {
-  VecU16 v;
-  __builtin_memcpy(&v, p, sizeof(v));
-  return __builtin_convertvector(v, VecU32);
-}
-DW_INLINE void store_u16(void* p, VecU32 wide) {
-  const VecU16 v = __builtin_convertvector(wide, VecU16);
-  __builtin_memcpy(p, &v, sizeof(v));
-}
-
-DW_INLINE Vec<float> load(const BFloat16* p) { return bit_cast<Vec<float>>(load_u16(p) << 16); }
-
-// Round to nearest, ties to even; a NaN stays one (its quiet bit is set before it is cut).
-DW_INLINE void store(BFloat16* p, Vec<float> v) {
-  const VecU32 u = bit_cast<VecU32>(v);
-  const VecU32 rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-  const VecU32 quiet = (u >> 16) | 0x40;
-  store_u16(p, (u & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
-}
-
-DW_INLINE Vec<float> load(const Half* p) {
-#if defined(__AVX512F__)
-  // The masked forms, with every lane on: GCC 12 warns of its own header in the plain ones.
-  const __m256i h = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return (Vec<float>)_mm512_maskz_cvtph_ps(0xffff, h);
-#elif defined(__F16C__)
-  return (Vec<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-#elif defined(__aarch64__)
-  return (Vec<float>)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits)));
-#else
-  // Exponent and mantissa move to their place, then a multiplication by 2^112 mends the bias, for
-  // subnormal numbers too; infinities and NaNs get the float's largest exponent.
-  const VecU32 u = load_u16(p);
-  const VecU32 shifted = (u & 0x7fff) << 13;
-  const VecU32 finite = bit_cast<VecU32>(bit_cast<Vec<float>>(shifted) * broadcast(0x1p112f));
-  const VecU32 magnitude = (u & 0x7c00) == 0x7c00 ? (shifted | 0x7f800000) : finite;
-  return bit_cast<Vec<float>>(magnitude | ((u & 0x8000) << 16));
-#endif
-}
-
-DW_INLINE void store(Half* p, Vec<float> v) {
-#if defined(__AVX512F__)
-  const __m256i h =
-      _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), h);
-#elif defined(__F16C__)
-  const __m128i h = _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), h);
-#elif defined(__aarch64__)
-  vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v)));
-#else
-  const VecU32 u = bit_cast<VecU32>(v);
-  const VecU32 magnitude = u & 0x7fffffff;
-  // Normal results: round to nearest even in the integer, which carries into the exponent.
-  const VecU32 normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - 0x38000000) >> 13;
-  // Subnormal results: adding 0.5, whose last bit is worth 2^-24, lets the addition round.
-  const VecU32 tiny =
-      bit_cast<VecU32>(bit_cast<Vec<float>>(magnitude) + broadcast(0.5f)) - 0x3f000000;
-  const VecU32 nan_or_inf = magnitude > 0x7f800000 ? (VecU32{} + 0x7e00) : (VecU32{} + 0x7c00);
-  VecU32 h = magnitude < 0x38800000 ? tiny : normal;
-  h = magnitude >= 0x47800000 ? nan_or_inf : h;
-  store_u16(p, h | ((u >> 16) & 0x8000));
-#endif
-}
-
 // Elements `stride` apart.
 template <class T>
 DW_INLINE Vec<Compute<T>> load_spaced(const T* p, int64_t stride) {
@@ -283,24 +208,6 @@ DW_INLINE Vec<double> load_part(const double* p, int64_t count) {
 DW_INLINE void store_part(double* p, Vec<double> v, int64_t count) {
   _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_lanes(count)), (__m512d)v);
 }
-template <class T>
-DW_INLINE Vec<float> load_part_u16(const T* p, int64_t count) {
-  T values[lanes<float>];
-  const __m256i bits = _mm256_maskz_loadu_epi16(first_lanes(count), p);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), bits);
-  return load(values);
-}
-DW_INLINE Vec<float> load_part(const Half* p, int64_t count) { return load_part_u16(p, count); }
-DW_INLINE Vec<float> load_part(const BFloat16* p, int64_t count) { return load_part_u16(p, count); }
-template <class T>
-DW_INLINE void store_part_u16(T* p, Vec<float> v, int64_t count) {
-  T values[lanes<float>];
-  store(values, v);
-  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values));
-  _mm256_mask_storeu_epi16(p, first_lanes(count), bits);
-}
-DW_INLINE void store_part(Half* p, Vec<float> v, int64_t count) { store_part_u16(p, v, count); }
-DW_INLINE void store_part(BFloat16* p, Vec<float> v, int64_t count) { store_part_u16(p, v, count); }
 #elif defined(__AVX2__)
 DW_INLINE __m256i first_lanes(int64_t count) {
   const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

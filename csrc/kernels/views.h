@@ -3,7 +3,7 @@
 #define DEPTHWISE_KERNELS_VIEWS_H_
 
 #include "../params.h"
-#include "vec.h"
+#include "halves.h"
 
 namespace depthwise::DW_ISA {
 
