@@ -78,7 +78,7 @@ PROPORTION = 16
 def family(case: Case, isa: str) -> str:
     """The family whose kernels run a case: "channels" or "columns".
 
-    The rule of csrc/kernels/table.cc: a channels-last image with channels of output for half a vector or more goes to
+    The rule of csrc/kernels/table.cc: a channels-last image with channels of output for a third of a vector goes to
     the channels family, a channels-first one with channels for a vector and no multiplier; the rest to the columns
     family, but for dilations out of all proportion to the image.
 
@@ -88,7 +88,7 @@ def family(case: Case, isa: str) -> str:
     """
     compute_bytes = 8 if case.dtype == "float64" else 4  # half types compute in float32
     lanes = VECTOR_BYTES[isa] // compute_bytes
-    if case.data_format == "channels_last" and 2 * case.channels * case.multiplier >= lanes:
+    if case.data_format == "channels_last" and 3 * case.channels * case.multiplier >= lanes:
         return "channels"
     if case.data_format == "channels_first" and case.multiplier == 1 and case.channels >= lanes:
         return "channels"

@@ -13,13 +13,15 @@ namespace depthwise::DW_ISA {
 namespace {
 
 // With few channels side by side most of a vector would be empty; each plane is then worked on by
-// itself, its elements gathered from between the others.
+// itself, its elements gathered from between the others. One core of a Zen 5 took 35 us for a
+// training step of 3x3 on 46x46x6 plane by plane and 27 along channels, 30 and 26 with 5 channels;
+// inference with 5 took 9 and 11.
 template <class T>
 bool takes_channels(const depthwise_params& p) {
   if (p.layout == DEPTHWISE_CHANNELS_FIRST) {  // transposed on the way
     return p.multiplier == 1 && p.channels >= lanes<Compute<T>>;
   }
-  return 2 * p.channels * p.multiplier >= lanes<Compute<T>>;
+  return 3 * p.channels * p.multiplier >= lanes<Compute<T>>;
 }
 // A dilation (or padding) out of all proportion to the image would make a staged plane mostly
 // empty.

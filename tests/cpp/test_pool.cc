@@ -1,82 +1,21 @@
-// The thread pool: every index once, whatever the callers, the workers and the process are up to.
+// The thread pool: every index once, whatever the callers and the workers are up to.
 #include <pthread.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <fstream>
 #include <mutex>
 #include <set>
 #include <thread>
 #include <vector>
 
 #include "check.h"
-#include "runtime/pool.h"
+#include "pool_jobs.h"
 
 using namespace depthwise;
-
-namespace {
-
-constexpr std::chrono::seconds patience{60};  // for what happens at once unless it never does
-
-// parallel_for for a callable.
-template <typename Body>
-void parallel(int64_t count, int max_threads, Body body) {
-  parallel_for(
-      count, max_threads,
-      [](void* context, int64_t index) { (*static_cast<Body*>(context))(index); }, &body);
-}
-
-// Runs a job of which each index must come exactly once; returns whether that was so. The counts
-// are not atomic, so that ThreadSanitizer sees whether a job's writes reach its caller.
-bool each_index_once(int64_t count, int max_threads) {
-  std::vector<int> calls(static_cast<size_t>(std::max<int64_t>(count, 0)), 0);
-  parallel(count, max_threads, [&](int64_t index) { ++calls[static_cast<size_t>(index)]; });
-  return std::all_of(calls.begin(), calls.end(), [](int n) { return n == 1; });
-}
-
-// Runs `threads` tasks each of which waits for all the others to begin: it takes that many threads.
-bool meet(int threads) {
-  std::atomic<int> arrived{0};
-  std::atomic<bool> late{false};
-  parallel(threads, threads, [&](int64_t) {
-    const auto end = std::chrono::steady_clock::now() + patience;
-    ++arrived;
-    while (arrived.load() < threads && !late.load()) {
-      if (std::chrono::steady_clock::now() > end) late = true;
-      std::this_thread::yield();
-    }
-  });
-  return !late.load();
-}
-
-// Whether a child of this process runs the body to its end and finds it true.
-template <typename Body>
-bool holds_in_child(Body body) {
-  const pid_t child = fork();
-  if (child == 0) {
-    alarm(static_cast<unsigned>(patience.count()));  // a child that hangs is a child that fails
-    _exit(body() ? 0 : 1);
-  }
-  int status = 0;
-  return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
-         WEXITSTATUS(status) == 0;
-}
-
-// Puts the number of threads back when a test ends.
-struct Threads {
-  explicit Threads(int count) { set_num_threads(count); }
-  ~Threads() { set_num_threads(before); }
-  int before = num_threads();
-};
-
-}  // namespace
 
 TEST(number_of_threads_is_kept_within_its_limits) {
   Threads restore(3);
@@ -402,72 +341,5 @@ TEST(a_worker_that_does_not_come_is_not_waited_for) {
   CHECK(meet(2));
   sigaction(SIGPROF, &before, nullptr);
 }
-
-TEST(a_forked_child_has_a_pool_that_works) {
-  if (check::under_tsan) SKIP("ThreadSanitizer does not follow threads after a fork");
-  Threads restore(4);
-  CHECK(meet(4));
-  for (int i = 0; i < 5; ++i) {
-    CHECK(holds_in_child([] {
-      return meet(4) && each_index_once(1000, 4) && holds_in_child([] { return meet(3); });
-    }));
-  }
-  CHECK(meet(4));
-}
-
-TEST(a_process_may_fork_while_another_thread_uses_the_pool) {
-  if (check::under_tsan) SKIP("ThreadSanitizer does not follow threads after a fork");
-  Threads restore(3);
-  std::atomic<bool> running{false};
-  std::atomic<bool> stop{false};
-  std::thread user([&] {
-    // Without allocating: a fork may leave AddressSanitizer's allocator locked.
-    while (!stop.load()) {
-      std::atomic<int> calls{0};
-      parallel(30, 3, [&](int64_t) { ++calls; });
-      CHECK_EQ(calls.load(), 30);
-      running = true;
-    }
-  });
-  // A fork while a thread starts may leave AddressSanitizer's list of threads locked: one in 1,500
-  // children of a program without a pool hung at its first thread.
-  while (!running.load()) std::this_thread::yield();
-  for (int i = 0; i < 20; ++i) CHECK(holds_in_child([] { return meet(3); }));
-  stop = true;
-  user.join();
-}
-
-#if defined(__linux__)
-// Leaves this process no memory for the stack of another thread.
-bool limit_memory() {
-  int64_t pages = 0;
-  std::ifstream("/proc/self/statm") >> pages;
-  const rlim_t bytes = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + (1 << 20));
-  const rlimit limit{bytes, bytes};
-  return setrlimit(RLIMIT_AS, &limit) == 0;
-}
-
-// Whether the system refuses one of the next threads; a fork leaves a few stacks to be used again.
-bool threads_run_out() {
-  const auto sleep_on = [](void*) -> void* {
-    while (true) sleep(1000);
-  };
-  pthread_t thread;
-  for (int i = 0; i < 64; ++i) {
-    if (pthread_create(&thread, nullptr, sleep_on, nullptr) != 0) return true;
-  }
-  return false;
-}
-
-TEST(work_is_done_by_fewer_threads_when_the_system_refuses_more) {
-  if (check::under_tsan || check::under_asan) SKIP("sanitizers need the address space");
-  if (!holds_in_child([] { return limit_memory() && threads_run_out(); })) {
-    SKIP("the system does not limit the address space, as in QEMU's user mode");
-  }
-  Threads restore(64);
-  CHECK(holds_in_child(
-      [] { return limit_memory() && each_index_once(1000, 64) && each_index_once(1000, 64); }));
-}
-#endif
 
 int main(int argc, char** argv) { return check::run_tests(argc, argv); }
