@@ -46,9 +46,9 @@ def parser() -> argparse.ArgumentParser:
         "--rounds",
         type=command.positive,
         metavar="N",
-        help="how often stock and accelerated have their turns (default: 5)",
+        help="how often stock and accelerated have their turns (default: 12)",
     )
-    add("--seconds", type=float, metavar="S", help="time for each measurement in each round (default: 2)")
+    add("--seconds", type=float, metavar="S", help="time for each measurement in each round (default: 0.8)")
     add("--quick", action="store_true", help="2 rounds of 0.5 s, and no file unless --json names one")
     add("--threads", type=command.positive, metavar="N", help="CPUs for every process (default: all allowed)")
     add("--seed", type=int, help="of weights and images (default: a new one, which is printed)")
@@ -245,8 +245,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = command.thread_count(parsed, options.threads)
     settings: dict[str, Any] = {
         "seed": secrets.randbelow(2**31) if options.seed is None else options.seed,
-        "rounds": options.rounds or (2 if options.quick else 5),
-        "seconds": options.seconds or (0.5 if options.quick else 2.0),
+        "rounds": options.rounds or (2 if options.quick else 12),
+        "seconds": options.seconds or (0.5 if options.quick else 0.8),
         "threads": threads,
     }
     taken = datetime.now(timezone.utc)
