@@ -263,31 +263,6 @@ TEST(nested_calls_run_on_the_thread_that_makes_them) {
   CHECK_EQ(elsewhere.load(), 0);
 }
 
-TEST(callers_on_several_threads_do_not_disturb_each_other) {
-  Threads restore(3);
-  std::vector<std::thread> callers;
-  for (int caller = 0; caller < 5; ++caller) {
-    callers.emplace_back([caller] {
-      for (int i = 0; i < 300; ++i) CHECK(each_index_once(caller + i % 40, 3));
-    });
-  }
-  for (std::thread& caller : callers) caller.join();
-}
-
-TEST(number_of_threads_may_change_during_calls) {
-  Threads restore(2);
-  std::atomic<bool> stop{false};
-  std::thread changer([&] {
-    for (int i = 0; !stop.load(); ++i) {
-      set_num_threads(1 + i % 6);
-      std::this_thread::yield();
-    }
-  });
-  for (int i = 0; i < 1000; ++i) CHECK(each_index_once(i % 50, 6));
-  stop = true;
-  changer.join();
-}
-
 TEST(jobs_of_every_pace_are_complete) {
   Threads restore(5);
   unsigned random = 1;

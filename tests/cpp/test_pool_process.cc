@@ -1,4 +1,5 @@
-// The thread pool and its process: forks, and a system that refuses threads.
+// The thread pool in its process: several threads that call, forks, and a system that refuses
+// threads.
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -30,6 +31,31 @@ bool holds_in_child(Body body) {
 }
 
 }  // namespace
+
+TEST(callers_on_several_threads_do_not_disturb_each_other) {
+  Threads restore(3);
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 5; ++caller) {
+    callers.emplace_back([caller] {
+      for (int i = 0; i < 300; ++i) CHECK(each_index_once(caller + i % 40, 3));
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+}
+
+TEST(number_of_threads_may_change_during_calls) {
+  Threads restore(2);
+  std::atomic<bool> stop{false};
+  std::thread changer([&] {
+    for (int i = 0; !stop.load(); ++i) {
+      set_num_threads(1 + i % 6);
+      std::this_thread::yield();
+    }
+  });
+  for (int i = 0; i < 1000; ++i) CHECK(each_index_once(i % 50, 6));
+  stop = true;
+  changer.join();
+}
 
 TEST(a_forked_child_has_a_pool_that_works) {
   if (check::under_tsan) SKIP("ThreadSanitizer does not follow threads after a fork");
