@@ -79,8 +79,10 @@ def family(case: Case, isa: str) -> str:
     """The family whose kernels run a case: "channels" or "columns".
 
     The rule of csrc/kernels/table.cc: a channels-last image with channels of output for a third of a vector goes to
-    the channels family, a channels-first one with channels for a vector and no multiplier; the rest to the columns
-    family, but for dilations out of all proportion to the image.
+    the channels family, a channels-first one without a multiplier and with channels for a vector, or for half of one
+    where planes are narrow or the stride is 3, or for three quarters of one where the kernel has 64 taps; the rest to
+    the columns family, but for dilations out of all proportion to the image. (Inference with a kernel of one tap has
+    kernels of its own, which no picture shows.)
 
     Args:
         case: the layer.
@@ -90,8 +92,12 @@ def family(case: Case, isa: str) -> str:
     lanes = VECTOR_BYTES[isa] // compute_bytes
     if case.data_format == "channels_last" and 3 * case.channels * case.multiplier >= lanes:
         return "channels"
-    if case.data_format == "channels_first" and case.multiplier == 1 and case.channels >= lanes:
-        return "channels"
+    if case.data_format == "channels_first" and case.multiplier == 1:
+        width = case.output_size[1]
+        narrow = 3 * width < 2 * lanes * math.ceil(width / lanes) or case.strides[1] >= 3
+        few = 0.5 if narrow else 0.75 if math.prod(case.kernel) >= 64 else 1
+        if case.channels >= few * lanes:
+            return "channels"
     axes = zip((case.height, case.width), case.kernel, case.dilation, strict=True)
     in_proportion = all((kernel - 1) * rate <= PROPORTION * (size + kernel) for size, kernel, rate in axes)
     return "columns" if in_proportion else "channels"

@@ -75,10 +75,29 @@ class TestFamily:
         assert pictures.family(case, isa) == kind
 
     def test_channels_first_images_of_few_channels_or_a_multiplier_go_to_the_columns_family(self) -> None:
-        assert pictures.family(FIRST, "avx512") == "columns"
+        wide = Case(46, 46, 15, (3, 3), data_format="channels_first")
+        assert pictures.family(wide, "avx512") == "columns"
         for channels, multiplier, kind in ((15, 1, "columns"), (16, 1, "channels"), (64, 2, "columns")):
-            case = replace(FIRST, channels=channels, multiplier=multiplier)
+            case = replace(wide, channels=channels, multiplier=multiplier)
             assert pictures.family(case, "avx512") == kind
+
+    @pytest.mark.parametrize(
+        ("channels", "width", "kernel", "stride", "kind"),
+        [
+            (8, 10, (3, 3), 1, "channels"),  # 10 columns leave more than a third of a vector empty
+            (8, 11, (3, 3), 1, "columns"),
+            (7, 10, (3, 3), 1, "columns"),
+            (8, 96, (3, 3), 3, "channels"),
+            (12, 46, (8, 8), 1, "channels"),
+            (11, 46, (8, 8), 1, "columns"),
+            (12, 46, (9, 7), 1, "columns"),
+        ],
+    )
+    def test_narrow_planes_wide_strides_and_many_taps_need_fewer(
+        self, channels: int, width: int, kernel: tuple[int, int], stride: int, kind: str
+    ) -> None:
+        case = Case(20, width, channels, kernel, (stride, stride), data_format="channels_first")
+        assert pictures.family(case, "avx512") == kind
 
     @pytest.mark.parametrize(("rate", "kind"), [(96, "columns"), (97, "channels")])
     def test_dilations_out_of_proportion_do_not(self, rate: int, kind: str) -> None:

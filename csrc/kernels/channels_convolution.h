@@ -133,18 +133,12 @@ struct RowMaker {
     // While this row is computed, the rows that the next one needs besides are on their way.
     const int64_t step = both ? rows.tap_step : 1, more = both ? 2 : rows.result_step;
     const int64_t next = position + (rows.taps - 1 + (both ? 1 : 0)) * rows.tap_step + step;
-    const auto fetch = [&](int64_t first, int64_t end) DW_INLINE_LAMBDA {
-      for (int64_t i = 0; i < more && next + i * step < source.height; ++i) {
-        source.fetch(next + i * step, first, end);
-      }
-    };
-    const auto nothing = [](int64_t, int64_t) {};
+    Ahead ahead;
+    for (int64_t i = 0; i < more && next >= 0; ++i) source.add_ahead(ahead, next + i * step);
     for (int64_t i = 0; i < plans.column_classes; ++i) {
-      if (i == 0 && source.height > 0 && next >= 0) {
-        run_row(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, tile, fetch);
-      } else {
-        run_row(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, tile, nothing);
-      }
+      const bool asks = i == 0 && ahead.count > 0;
+      run_row(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, tile,
+              asks ? &ahead : nullptr);
     }
     return both;
   }
@@ -199,10 +193,11 @@ bool fetching_pays(int64_t elements) {
 }
 
 // Channels of a block whose rows are read in place: those that a result needs stay near, its
-// weights in the first-level cache. `tasks` are cut into these as far as rows do not do.
+// weights in the first-level cache. `tasks` are cut into these as far as rows do not do. Rows that
+// are fetched from memory should be so in long runs.
 template <class T>
 int64_t direct_block(const depthwise_params& p, int64_t outputs, int64_t rows, int64_t width,
-                     int64_t target_rows, int64_t tasks) {
+                     int64_t target_rows, int64_t tasks, bool fetches) {
   using A = Compute<T>;
   constexpr int64_t vector = lanes<A> * static_cast<int64_t>(sizeof(T));
   constexpr int64_t weights = lanes<A> * static_cast<int64_t>(sizeof(A));
@@ -212,10 +207,12 @@ int64_t direct_block(const depthwise_params& p, int64_t outputs, int64_t rows, i
   // tasks.
   const int64_t channel_tasks = max_of(1, (2 * tasks + row_tasks) / (2 * row_tasks));
   const int64_t share = ceil_div(outputs, channel_tasks * lanes<A>);
-  const int64_t wanted =
-      min_of(min_of(tuning::direct_rows_bytes / (max_of(1, rows * width) * vector),
-                    tuning::direct_weights_bytes / (taps * weights)),
-             share);
+  const int64_t rows_bytes = fetches ? tuning::fetched_rows_bytes : tuning::direct_rows_bytes;
+  const int64_t weights_bytes =
+      fetches ? tuning::fetched_weights_bytes : tuning::direct_weights_bytes;
+  const int64_t wanted = min_of(
+      min_of(rows_bytes / (max_of(1, rows * width) * vector), weights_bytes / (taps * weights)),
+      share);
   return min_of(max_of(wanted, tuning::least_block_vectors) * lanes<A>, outputs);
 }
 

@@ -45,14 +45,14 @@ bool channels_forward(const Call& call) {
   const int64_t ring_rows = min_of(plans.row_reach(distance), max_of(1, p.in_height));
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
+  const bool fetches = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
   const int64_t wanted =
-      direct ? direct_block<T>(p, outputs, hot_rows, p.in_width, p.out_height, tasks)
+      direct ? direct_block<T>(p, outputs, hot_rows, p.in_width, p.out_height, tasks, fetches)
              : staged_block<A>(outputs, hot_rows, p.in_width, tasks);
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   const int64_t block_rows = row_block(p.out_height, p.batch * channels.count, call.tasks);
   const int64_t row_blocks = ceil_div(p.out_height, block_rows);
   const ClampRange<A> clamp = clamp_range<A>(p.activation);
-  const bool fetches = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
   const bool streams =
       in_place && streaming_pays<T>(p.batch * p.out_height * p.out_width * outputs);
 

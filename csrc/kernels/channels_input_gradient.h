@@ -131,13 +131,13 @@ bool channels_input_gradient(const Call& call) {
   const bool direct = gradient.direct();
   const int64_t ring_rows = min_of(gradient.reach(), max_of(1, p.out_height));
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
+  const bool fetches = fetching_pays<T>(p.batch * p.out_height * p.out_width * outputs);
   const int64_t wanted =
-      direct ? direct_block<T>(p, outputs, ring_rows + 1, p.out_width, p.in_height, tasks)
+      direct ? direct_block<T>(p, outputs, ring_rows + 1, p.out_width, p.in_height, tasks, fetches)
              : staged_block<A>(outputs, ring_rows + 1, p.out_width, tasks);
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   const int64_t block_rows = row_block(p.in_height, p.batch * channels.count, call.tasks);
   const int64_t row_blocks = ceil_div(p.in_height, block_rows);
-  const bool fetches = fetching_pays<T>(p.batch * p.out_height * p.out_width * outputs);
 
   return parallel(p.batch * row_blocks * channels.count, call.threads, [&](int64_t task) {
     const int64_t block = task % channels.count;

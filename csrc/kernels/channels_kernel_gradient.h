@@ -18,35 +18,15 @@ void over_slots(int64_t channels, auto&& each) {
   }
 }
 
-// Whether a part asks for rows ahead: where images come from memory, in lines of channels.
-template <class T>
-bool fetches_rows(const depthwise_params& p) {
-  return fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels) && p.multiplier == 1 &&
-         p.x.channel == 1 && p.dy.channel == 1 &&
-         (p.activation == DEPTHWISE_LINEAR || p.saved.channel == 1) &&
-         2 + p.stride_height * p.stride_width <= Streams::most;
-}
-
 // What row h of outputs reads that the rows before it do not.
 template <class T>
-Streams streams_of(const depthwise_params& p, const RowSource<T>& x, const RowSource<T>& dz,
-                   int64_t h) {
-  constexpr int64_t bytes = sizeof(T);
-  Streams streams{};
-  if (h >= p.out_height) return streams;
-  streams.add(dz.image.data + h * dz.image.row, dz.image.column * bytes);
-  if (dz.activation != DEPTHWISE_LINEAR) {
-    streams.add(dz.saved.data + h * dz.saved.row, dz.saved.column * bytes);
-  }
+void add_ahead(Ahead& ahead, const depthwise_params& p, const RowSource<T>& x,
+               const RowSource<T>& dz, int64_t h) {
+  dz.add_ahead(ahead, h);
   const int64_t last = h * p.stride_height - p.pad_top + (p.kernel_height - 1) * p.dilation_height;
   for (int64_t row = max_of(0, last - p.stride_height + 1); row <= last; ++row) {
-    if (row >= p.in_height) break;
-    for (int64_t j = 0; j < p.stride_width; ++j) {
-      streams.add(x.image.data + row * x.image.row + j * x.image.column,
-                  p.stride_width * x.image.column * bytes);
-    }
+    x.add_ahead(ahead, row);
   }
-  return streams;
 }
 
 // Sums for all taps and channels, over the output rows [begin, end) of one image.
@@ -56,7 +36,7 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
   using A = Compute<T>;
   const Axis rows = row_axis(p);
   A* const partial = s.partial;
-  const bool fetches = fetches_rows<T>(p);
+  const int64_t asks = ceil_div(channels, lanes<A>) * max_of(1, p.out_width / outputs_at_once);
   // Row i of taps and the `count` - 1 rows after it.
   const auto run = [&](TapSumsFunction<A> function, int64_t i, int64_t count, int64_t first,
                        int64_t last) {
@@ -66,22 +46,22 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
     const A *x_rows[most * gradient_columns], *dz_rows[most];
     s.x = x_rows;
     s.dz = dz_rows;
-    Streams ahead[most];
-    s.ahead = fetches && i == 0 && s.tap == 0 ? ahead : nullptr;
     const int64_t together = ceil_div(most, max_of(1, p.out_width));
     for (int64_t h = first; h < last; h += s.row_count) {
       s.row_count = min_of(together, last - h);
+      Ahead ahead;
       for (int64_t r = 0; r < s.row_count; ++r) {
         const int64_t x_row = (h + r) * rows.stride - rows.pad;
         for (int64_t k = 0; k < count; ++k) {
           x_rows[r * count + k] = x.template row<A>(x_row + (i + k) * rows.dilation);
         }
         dz_rows[r] = dz.template row<A>(h + r);
-        if (s.ahead != nullptr) ahead[r] = streams_of(p, x, dz, h + r + together);
+        if (i == 0 && s.tap == 0) add_ahead(ahead, p, x, dz, h + r + together);
       }
+      Asking asking(ahead, 0, max_of(p.in_width, p.out_width), s.row_count * asks);
+      s.asking = ahead.count > 0 ? &asking : nullptr;
       over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
         s.channel = channel;
-        s.ahead_offset = channel * static_cast<int64_t>(sizeof(T));
         s.partial = partial + i * s.row_pitch + s.tap * s.tap_pitch + slot;
         function(s);
       });
@@ -187,6 +167,7 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
   const bool direct_dz =
       is_compute_type<T> && RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
+  const bool fetches = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
 
   // Where rows are few, channels are divided: that costs no sums, but memory is read in shorter
   // runs.
@@ -245,6 +226,7 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
       x.channels = count;
       x.multiplier = p.multiplier;
       x.activation = DEPTHWISE_LINEAR;
+      x.height = fetches ? p.in_height : 0;
       if (direct_x) {
         x.use_direct();
       } else {
@@ -259,9 +241,11 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
         }
         dz_image = image;
       }
+      dz.height = fetches ? p.out_height : 0;
       sum_rows(p, x, dz, block_outputs, begin, end, call.dkernel != nullptr, partial, pitch);
       if (input_gradient != nullptr) {
-        // The rows of the input that begin in these rows of the output.
+        // The rows of the input that begin in these rows of the output, which are here already.
+        dz.height = 0;
         const int64_t from = begin == 0 ? 0 : min_of(begin * p.stride_height, p.in_height);
         const int64_t to =
             end == p.out_height ? p.in_height : min_of(end * p.stride_height, p.in_height);

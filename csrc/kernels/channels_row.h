@@ -51,11 +51,11 @@ struct Clipping {
 
 // One row of results, or two of them at once. `tile` has its rows, channels, w_tap, out (column 0
 // of the plan's target), out_step (target column to column), out_row and finish set; `pitch` is the
-// source's column step. Calls before_tile(first, last) for the columns of the source that a wide
-// tile goes over.
+// source's column step. Wide tiles ask for those columns of `ahead` that they go over, if it is not
+// null.
 template <class S>
 void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
-             const Clipping<S>& clipping, Tile<S> tile, auto&& before_tile) {
+             const Clipping<S>& clipping, Tile<S> tile, const Ahead* ahead) {
   S* const out = tile.out;
   S* const preactivation = tile.preactivation;
   const int64_t out_step = tile.out_step, preactivation_step = tile.preactivation_step;
@@ -64,6 +64,11 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
   tile.w_tap = plan.kernel_step * w_pitch;
   tile.out_step = out_step * plan.target_step;
   tile.preactivation_step = preactivation_step * plan.target_step;
+  const auto ask = [&](int64_t t, int64_t columns) {
+    tile.ahead = ahead;
+    tile.ahead_begin = max_of(0, plan.position_of(t));
+    tile.ahead_end = plan.position_of(t + columns);
+  };
   const auto run = [&](int64_t t, TapRange taps, TileFunction<S> function) {
     const int64_t target = plan.target_first + t * plan.target_step;
     tile.x_first = (plan.position_of(t) + taps.begin * plan.tap_step) * pitch;
@@ -83,7 +88,7 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t t = plan.count * i / tiles, columns = plan.count * (i + 1) / tiles - t;
       const int64_t position = plan.position_of(t), spread = (columns - 1) * ratio;
-      before_tile(max_of(0, position), plan.position_of(t + columns));
+      ask(t, columns);
       const TileFunction<S>* const functions =
           t >= plan.full_begin && t + columns <= plan.full_end ? dense->full : dense->clipped;
       TapRange taps = all;
@@ -112,9 +117,10 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
   int64_t t = 0;
   for (; t < plan.full_begin; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>);
   for (; t + tile_columns <= plan.full_end; t += tile_columns) {
-    before_tile(plan.position_of(t), plan.position_of(t + tile_columns));
+    ask(t, tile_columns);
     run(t, all, any_tile<tile_columns, 1, S>);
   }
+  tile.ahead = nullptr;
   for (; t + 4 <= plan.full_end; t += 4) run(t, all, any_tile<4, 2, S>);
   for (; t + 2 <= plan.full_end; t += 2) run(t, all, any_tile<2, 4, S>);
   for (; t < plan.count; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>);

@@ -54,7 +54,16 @@ struct Tile {
   // after the other, `row_elements` of them each.
   const S* const* elements;
   int64_t row_elements;
+  const Ahead* ahead;  // rows to be asked for on the way, in [ahead_begin, ahead_end); null: none
+  int64_t ahead_begin, ahead_end;
 };
+
+// `calls` are how often it will be told to ask.
+template <class S>
+DW_INLINE Asking asking_of(const Tile<S>& tile, int64_t calls) {
+  if (tile.ahead == nullptr) return {};
+  return {*tile.ahead, tile.ahead_begin, tile.ahead_end, calls};
+}
 
 // The paths off the straight one: an activation that is no clamp, a pre-activation to keep.
 template <class S>
@@ -329,6 +338,7 @@ void any_tile(const Tile<S>& given) {
   const Tile<S> tile = given;
   HalfLines<S> halves;
   const Sink<S> sink(given, &halves);
+  Asking asking = asking_of(tile, tile.channels / lanes<A>);
   int64_t c = 0;
   if constexpr (vectors > 1) {
     for (; c + vectors * lanes<A> <= tile.channels; c += vectors * lanes<A>) {
@@ -336,6 +346,7 @@ void any_tile(const Tile<S>& given) {
     }
   }
   over_channels<A>(c, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
+    asking.ask();
     any_tile_at<columns, 1>(tile, sink, channel);
   });
 }
@@ -346,7 +357,9 @@ void dense_tile(const Tile<S>& given) {
   HalfLines<S> halves;
   const Sink<S> sink(given, &halves);
   const Pieces pieces(tile.tap_count);
+  Asking asking = asking_of(tile, tile.channels / lanes<Compute<S>>);
   over_channels<Compute<S>>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
+    asking.ask();
     dense_tile_at<rows, columns, stride, clipped>(tile, sink, pieces, channel);
   });
 }

@@ -6,6 +6,7 @@
 #define DEPTHWISE_KERNELS_ROWS_H_
 
 #include "activation.h"
+#include "ahead.h"
 #include "geometry.h"
 #include "transposed_rows.h"
 #include "views.h"
@@ -82,6 +83,27 @@ DW_INLINE void convert_back_interleaved(T* to, const Compute<T>* even, const Com
   }
 }
 
+// Each of `count` elements `multiplier` times, a vector of results at a time. The multiplier is
+// less than the lanes of a vector.
+template <class A>
+DW_INLINE void repeat_permuted(A* to, const A* from, int64_t count, int64_t multiplier) {
+  constexpr int64_t n = lanes<A>;
+  const int64_t elements = n / multiplier, copies = n % multiplier;  // of a vector of results
+  const A share = A(1) / static_cast<A>(multiplier);
+  int64_t element = 0, copy = 0;  // what the next one begins with
+  for (int64_t at = 0; at < count * multiplier; at += n) {
+    // Halves keep the quotients off whole numbers, which rounding might miss.
+    const Vec<A> quotients = (lane_numbers<A>() + (static_cast<A>(copy) + A(0.5))) * share;
+    store(to + at, permuted(load(from + element), __builtin_convertvector(quotients, Mask<A>)));
+    element += elements;
+    copy += copies;
+    if (copy >= multiplier) {
+      copy -= multiplier;
+      ++element;
+    }
+  }
+}
+
 // Each of `count` elements `multiplier` times; `from` is readable up to the next full vector, and
 // `to` has room for one past the end.
 template <class A>
@@ -106,6 +128,12 @@ DW_INLINE void repeat_each(A* to, const A* from, int64_t count, int64_t multipli
       }
     }
     return;
+  }
+  if constexpr (can_permute<A>) {
+    if (multiplier < lanes<A>) {
+      repeat_permuted(to, from, count, multiplier);
+      return;
+    }
   }
   for (int64_t c = 0; c < count; ++c) {
     const Vec<A> v = broadcast(from[c]);
@@ -151,7 +179,7 @@ struct RowSource {
   ImageView<T> image;  // at the first channel of the block
   ImageView<T> saved;  // for a gradient: what its activation's derivative is taken from
   int64_t width;       // columns of a row
-  int64_t height;      // rows of the image; 0 where fetch() is not to do anything
+  int64_t height;      // rows of the image; 0 where none is to be asked for ahead
   int64_t channels;    // of the image, in this block
   int64_t multiplier;  // copies of each
   int activation;      // linear: no derivative
@@ -217,21 +245,11 @@ struct RowSource {
     return row;
   }
 
-  // Asks memory for the columns [begin, end) of row h, which will be staged soon.
-  DW_INLINE void fetch(int64_t h, int64_t begin, int64_t end) const {
+  // Row h, which will be read soon.
+  void add_ahead(Ahead& ahead, int64_t h) const {
     if (h >= height) return;
-    fetch_columns(image, h, begin, min_of(end, width));
-    if (activation != DEPTHWISE_LINEAR) fetch_columns(saved, h, begin, min_of(end, width));
-  }
-  DW_INLINE void fetch_columns(const ImageView<T>& view, int64_t h, int64_t begin,
-                               int64_t end) const {
-    if (view.channel != 1) return;
-    const int64_t bytes = channels * static_cast<int64_t>(sizeof(T));
-    for (int64_t w = begin; w < end; ++w) {
-      const char* const column =
-          reinterpret_cast<const char*>(view.data + h * view.row + w * view.column);
-      for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(column + at, 0, 2);
-    }
+    ahead.add(image, h, width, channels);
+    if (activation != DEPTHWISE_LINEAR) ahead.add(saved, h, width, channels);
   }
 
   [[gnu::noinline]] void stage(A* row, int64_t h) {

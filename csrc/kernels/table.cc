@@ -8,6 +8,7 @@
 #include "columns_forward.h"
 #include "columns_input_gradient.h"
 #include "columns_kernel_gradient.h"
+#include "scale_forward.h"
 
 namespace depthwise::DW_ISA {
 namespace {
@@ -17,11 +18,26 @@ namespace {
 // training step of 3x3 on 46x46x6 plane by plane and 27 along channels, 30 and 26 with 5 channels;
 // inference with 5 took 9 and 11.
 template <class T>
-bool takes_channels(const depthwise_params& p) {
-  if (p.layout == DEPTHWISE_CHANNELS_FIRST) {  // transposed on the way
-    return p.multiplier == 1 && p.channels >= lanes<Compute<T>>;
-  }
+bool takes_pixels(const depthwise_params& p) {
   return 3 * p.channels * p.multiplier >= lanes<Compute<T>>;
+}
+// Planes are transposed for vectors along channels. With fewer than fill one that pays where
+// vectors along columns would be even emptier, or slow: training steps of 10x10 on 13 images of
+// 19x19x15 took one core of a Zen 5 536 us plane by plane and 280 along channels, of 3x3 at stride
+// 3 on 7 of 90x90x9 524 and 269, of 8x8 on 122x122x14 699 and 434; of 3x3 on 4 of 46x46x12 97 and
+// 110, of 11x11 on 15 of 63x63x8 967 and 1106.
+template <class T>
+bool takes_planes(const depthwise_params& p) {
+  constexpr int64_t n = lanes<Compute<T>>;
+  if (p.multiplier != 1) return false;
+  const bool narrow = 3 * p.out_width < 2 * round_up(p.out_width, n) || p.stride_width >= 3;
+  const bool many_taps = p.kernel_height * p.kernel_width >= 64;
+  return p.channels >= n || (narrow && 2 * p.channels >= n) ||
+         (many_taps && 4 * p.channels >= 3 * n);
+}
+template <class T>
+bool takes_channels(const depthwise_params& p) {
+  return p.layout == DEPTHWISE_CHANNELS_FIRST ? takes_planes<T>(p) : takes_pixels<T>(p);
 }
 // A dilation (or padding) out of all proportion to the image would make a staged plane mostly
 // empty.
@@ -47,11 +63,12 @@ bool takes_all(const depthwise_params&) { return true; }
     #family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,      \
         family##_kernel_gradient<T>                                                    \
   }
-#define DW_KERNELS(T, dtype, code)                                              \
-  {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>, \
-   channels_gradients<T>},                                                      \
-      DW_FAMILY(channels, T, dtype, code, takes_channels<T>),                   \
-      DW_FAMILY(columns, T, dtype, code, takes_columns),                        \
+#define DW_KERNELS(T, dtype, code)                                                      \
+  {"scale_forward_" dtype, Direction::forward, code, takes_scale<T>, scale_forward<T>}, \
+      {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>,     \
+       channels_gradients<T>},                                                          \
+      DW_FAMILY(channels, T, dtype, code, takes_channels<T>),                           \
+      DW_FAMILY(columns, T, dtype, code, takes_columns),                                \
       DW_FAMILY(channels, T, dtype "_any", code, takes_all)
 
 constexpr Kernel table[] = {

@@ -3,6 +3,7 @@
 #ifndef DEPTHWISE_KERNELS_TAP_SUMS_H_
 #define DEPTHWISE_KERNELS_TAP_SUMS_H_
 
+#include "ahead.h"
 #include "geometry.h"
 #include "vec.h"
 
@@ -12,31 +13,13 @@ namespace depthwise::DW_ISA {
 // gradients of a few columns and one element of the input have to fit the registers.
 constexpr int gradient_columns = 8;
 
+// Outputs that are added at once, each element of the input being loaded once for all of them.
+constexpr int outputs_at_once = 4;
+
 constexpr int gradient_rows_for(int columns) {
   const int fitting = (vector_registers - 6) / columns, square = columns == 1 ? 3 : columns;
   return fitting < 1 ? 1 : fitting < square ? fitting : square;
 }
-
-// What a row of outputs reads of images in memory, to be asked for some rows ahead: lines of
-// channels, one per output in each stream.
-struct Streams {
-  static constexpr int most = 2 + 3 * 3;  // the output's gradient, what its activation needs, input
-  const char* at[most];                   // the first channel at the first output
-  int64_t step[most];                     // bytes from one output to the next
-  int count;
-
-  void add(const void* first, int64_t bytes) {
-    at[count] = static_cast<const char*>(first);
-    step[count++] = bytes;
-  }
-  // For the outputs [begin, end) and the channel that is `offset` bytes on.
-  DW_INLINE void fetch(int64_t begin, int64_t end, int64_t offset) const {
-    for (int i = 0; i < count; ++i) {
-      const char* p = at[i] + begin * step[i] + offset;
-      for (int64_t o = begin; o < end; ++o, p += step[i]) __builtin_prefetch(p, 0, 2);
-    }
-  }
-};
 
 // Sums for a rectangle of taps, over `row_count` rows of outputs.
 template <class A>
@@ -51,8 +34,7 @@ struct TapSums {
   int64_t channel;
   A* partial;  // a vector per tap: `tap_pitch` apart, `row_pitch` from one row of taps to the next
   int64_t tap_pitch, row_pitch;
-  const Streams* ahead;  // to be fetched during each row of outputs; null for none
-  int64_t ahead_offset;  // of the channel, in bytes
+  Asking* asking;  // told to ask once for every `outputs_at_once` outputs; null for none
 };
 
 // Adds `together` outputs, whose first elements of the input are `stride` elements apart: each
@@ -85,7 +67,7 @@ DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows]
 // in turn, so that they are so with a dilation, too.
 template <int stride, class A, int rows, int taps>
 DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], const A* dz,
-                       const TapSums<A>& s, const Streams* ahead) {
+                       const TapSums<A>& s) {
   const Axis& a = s.columns;
   const int64_t tap = s.tap, classes = s.classes, x_pitch = s.x_pitch, z_pitch = s.z_pitch;
   const int64_t x_step = a.dilation * x_pitch, z_step = classes * z_pitch;
@@ -109,10 +91,9 @@ DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], co
       g += together * z_step;
     };
     int64_t k = 0;
-    for (; k + 4 <= count; k += 4) {
-      // Each class asks for as many as it has itself: together they are a row.
-      if (ahead != nullptr) ahead->fetch(first * count + k, first * count + k + 4, s.ahead_offset);
-      add.template operator()<4>();
+    for (; k + outputs_at_once <= count; k += outputs_at_once) {
+      if (s.asking != nullptr) s.asking->ask();
+      add.template operator()<outputs_at_once>();
     }
     if (k + 2 <= count) {
       add.template operator()<2>();
@@ -138,7 +119,7 @@ template <int rows, int taps, int stride, class A>
     for (int i = 0; i < rows; ++i) x[i] = s.x[h * rows + i] + s.channel;
     const A* const dz = s.dz[h] + s.channel;
     if constexpr (stride > 0) {
-      add_row<stride>(sums, x, dz, s, s.ahead != nullptr ? s.ahead + h : nullptr);
+      add_row<stride>(sums, x, dz, s);
     } else {
 #pragma GCC unroll 8
       for (int q = 0; q < taps; ++q) {

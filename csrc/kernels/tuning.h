@@ -31,6 +31,11 @@ constexpr int64_t brief_tasks_per_thread = 2;
 // held one row of results: 7x7 on 14x14x384 took 74 us with 24 KiB, 67 with 16, 60 with 12 and 8.
 constexpr int64_t direct_rows_bytes = 80 * 1024;
 constexpr int64_t direct_weights_bytes = 12 * 1024;
+// Those of rows that are fetched from memory. Two cores of a Zen 5 took 6.2 ms for 3x3 at stride 2
+// on 16 images of 75x75x480 with the bounds above and 5.1 with these, 7.7 and 6.5 for 5x5 at stride
+// 2 on 16 of 114x114x240.
+constexpr int64_t fetched_rows_bytes = 400 * 1024;
+constexpr int64_t fetched_weights_bytes = 24 * 1024;
 
 // Rows of results of a task, at least, where there are channels to be cut into tasks instead: rows
 // between two tasks are read twice. Two cores of a Zen 5 took 37.2 us for 3x3 on 56x56x128 with 8
@@ -59,6 +64,11 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // convolution alone, at 26 MB, 0.65 times. Rows of sources of that size are asked for
 // one ahead: then 0.5 times.
 constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
+
+// Elements of a piece of a plane whose kernel is one tap, and of the weights that channels side by
+// side go through at most: both within the first-level cache.
+constexpr int64_t scale_piece = 4096;
+constexpr int64_t most_scale_period = 2048;
 
 // The most elements that a clipped tile goes over (64 KiB of addresses): kernels of up to 80 x 80.
 constexpr int64_t most_clipped_elements = 8192;

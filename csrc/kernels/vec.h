@@ -249,6 +249,31 @@ DW_INLINE Vec<double> even_elements(Vec<double> a, Vec<double> b) {
 #endif
 }
 
+// 0, 1, 2, ...
+template <class A>
+DW_INLINE Vec<A> lane_numbers() {
+  Vec<A> numbers;
+  for (int i = 0; i < lanes<A>; ++i) numbers[i] = static_cast<A>(i);
+  return numbers;
+}
+
+// Element places[i] of v in lane i, where the instruction set has this as one instruction.
+template <class A>
+inline constexpr bool can_permute = false;
+#if defined(__AVX512F__)
+template <>
+inline constexpr bool can_permute<float> = true;
+DW_INLINE Vec<float> permuted(Vec<float> v, Mask<float> places) {
+  return (Vec<float>)_mm512_maskz_permutexvar_ps(0xffff, (__m512i)places, (__m512)v);
+}
+#elif defined(__AVX2__)
+template <>
+inline constexpr bool can_permute<float> = true;
+DW_INLINE Vec<float> permuted(Vec<float> v, Mask<float> places) {
+  return (Vec<float>)_mm256_permutevar8x32_ps((__m256)v, (__m256i)places);
+}
+#endif
+
 // The first, and the second, vector of a[0], b[0], a[1], b[1], ...
 DW_INLINE Vec<float> interleaved_low(Vec<float> a, Vec<float> b) {
 #if DW_VECTOR_BYTES == 64
