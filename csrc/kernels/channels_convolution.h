@@ -134,7 +134,11 @@ struct RowMaker {
     const int64_t step = both ? rows.tap_step : 1, more = both ? 2 : rows.result_step;
     const int64_t next = position + (rows.taps - 1 + (both ? 1 : 0)) * rows.tap_step + step;
     Ahead ahead;
-    for (int64_t i = 0; i < more && next >= 0; ++i) source.add_ahead(ahead, next + i * step);
+    if (next >= 0) {
+      for (int64_t i = 0; i < more && next + i * step < source.height; ++i) {
+        source.add_ahead(ahead, next + i * step);
+      }
+    }
     for (int64_t i = 0; i < plans.column_classes; ++i) {
       const bool asks = i == 0 && ahead.count > 0;
       run_row(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, tile,

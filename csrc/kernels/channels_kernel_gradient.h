@@ -22,9 +22,10 @@ void over_slots(int64_t channels, auto&& each) {
 template <class T>
 void add_ahead(Ahead& ahead, const depthwise_params& p, const RowSource<T>& x,
                const RowSource<T>& dz, int64_t h) {
-  dz.add_ahead(ahead, h);
+  if (h < dz.height) dz.add_ahead(ahead, h);
   const int64_t last = h * p.stride_height - p.pad_top + (p.kernel_height - 1) * p.dilation_height;
-  for (int64_t row = max_of(0, last - p.stride_height + 1); row <= last; ++row) {
+  const int64_t end = min_of(last + 1, x.height);
+  for (int64_t row = max_of(0, last - p.stride_height + 1); row < end; ++row) {
     x.add_ahead(ahead, row);
   }
 }

@@ -245,9 +245,8 @@ struct RowSource {
     return row;
   }
 
-  // Row h, which will be read soon.
+  // Row h < height, which will be read soon.
   void add_ahead(Ahead& ahead, int64_t h) const {
-    if (h >= height) return;
     ahead.add(image, h, width, channels);
     if (activation != DEPTHWISE_LINEAR) ahead.add(saved, h, width, channels);
   }
