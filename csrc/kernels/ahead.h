@@ -36,7 +36,7 @@ struct Ahead {
 class Asking {
  public:
   DW_INLINE Asking() = default;  // for nothing
-  DW_INLINE Asking(const Ahead& ahead, int64_t begin, int64_t end, int64_t calls)
+  [[gnu::noinline]] Asking(const Ahead& ahead, int64_t begin, int64_t end, int64_t calls)
       : row_(ahead.rows), last_row_(ahead.rows + ahead.count), begin_(begin), end_(end) {
     int64_t lines = 0;
     for (int i = 0; i < ahead.count; ++i) {
@@ -47,7 +47,12 @@ class Asking {
     if (share_ > 0) start_row();
   }
 
+  // Where no vectors are held: a call, for there are hundreds of tiles.
   DW_INLINE void ask() {
+    if (share_ > 0) ask_apart();
+  }
+  // Where sums are in registers, which they would not be across a call.
+  DW_INLINE void ask_inline() {
     for (int64_t i = 0; i < share_; ++i, at_ += line) {
       if (at_ >= stop_ && !next_run()) return;
       __builtin_prefetch(at_, 0, 2);
@@ -56,6 +61,8 @@ class Asking {
 
  private:
   static constexpr int64_t line = 64;
+
+  [[gnu::noinline]] void ask_apart() { ask_inline(); }
 
   DW_INLINE void start_row() {
     const int64_t columns = max_of(0, min_of(end_, row_->columns) - begin_);

@@ -21,11 +21,57 @@ RowSource<T> gradient_source(const Call& call, int64_t image, int64_t first, int
   return source;
 }
 
+// The sums of as many groups of `multiplier` adjacent elements as a vector has lanes, added in
+// order.
+template <int multiplier, class A>
+DW_INLINE Vec<A> sums_of_groups(const A* from) {
+  constexpr int n = lanes<A>;
+  if constexpr (multiplier == 2) {
+    const Vec<A> a = load(from), b = load(from + n);
+    return even_elements(a, b) + odd_elements(a, b);
+  } else if constexpr (multiplier == 4) {
+    const Vec<A> a = load(from), b = load(from + n), c = load(from + 2 * n), d = load(from + 3 * n);
+    const Vec<A> even_low = even_elements(a, b), even_high = even_elements(c, d);
+    const Vec<A> odd_low = odd_elements(a, b), odd_high = odd_elements(c, d);
+    return ((even_elements(even_low, even_high) + even_elements(odd_low, odd_high)) +
+            odd_elements(even_low, even_high)) +
+           odd_elements(odd_low, odd_high);
+  } else {
+    Vec<A> sum = zero<A>();
+#pragma GCC unroll 4
+    for (int m = 0; m < multiplier; ++m) {
+      // Of which of the vectors each element is, and where in it.
+      const Mask<A> places =
+          __builtin_convertvector(lane_numbers<A>() * A(multiplier) + A(m), Mask<A>);
+      Vec<A> elements = permuted(load(from), places);
+#pragma GCC unroll 4
+      for (int v = 1; v < multiplier; ++v) {
+        elements = places >= v * n ? permuted(load(from + v * n), places) : elements;
+      }
+      sum = m == 0 ? elements : sum + elements;
+    }
+    return sum;
+  }
+}
+
 // In place: element c becomes the sum of its `multiplier` neighbours from c * multiplier on.
 template <class A>
 DW_INLINE void sum_groups(A* row, int64_t channels, int64_t multiplier) {
   if (multiplier == 1) return;
-  for (int64_t c = 0; c < channels; ++c) {
+  int64_t c = 0;
+  const auto whole_vectors = [&]<int of>() DW_INLINE_LAMBDA {
+    for (; c + lanes<A> <= channels; c += lanes<A>) {
+      store(row + c, sums_of_groups<of>(row + c * of));
+    }
+  };
+  if (multiplier == 2) {
+    whole_vectors.template operator()<2>();
+  } else if (multiplier == 4) {
+    whole_vectors.template operator()<4>();
+  } else if constexpr (can_permute<A>) {
+    if (multiplier == 3) whole_vectors.template operator()<3>();
+  }
+  for (; c < channels; ++c) {
     A sum = row[c * multiplier];
     for (int64_t m = 1; m < multiplier; ++m) sum += row[c * multiplier + m];
     row[c] = sum;

@@ -92,7 +92,7 @@ DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], co
     };
     int64_t k = 0;
     for (; k + outputs_at_once <= count; k += outputs_at_once) {
-      if (s.asking != nullptr) s.asking->ask();
+      if (s.asking != nullptr) s.asking->ask_inline();
       add.template operator()<outputs_at_once>();
     }
     if (k + 2 <= count) {

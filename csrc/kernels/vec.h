@@ -249,6 +249,26 @@ DW_INLINE Vec<double> even_elements(Vec<double> a, Vec<double> b) {
 #endif
 }
 
+// And those at odd places.
+DW_INLINE Vec<float> odd_elements(Vec<float> a, Vec<float> b) {
+#if DW_VECTOR_BYTES == 64
+  return DW_SHUFFLE(float, a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif DW_VECTOR_BYTES == 32
+  return DW_SHUFFLE(float, a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+  return DW_SHUFFLE(float, a, b, 1, 3, 5, 7);
+#endif
+}
+DW_INLINE Vec<double> odd_elements(Vec<double> a, Vec<double> b) {
+#if DW_VECTOR_BYTES == 64
+  return DW_SHUFFLE(double, a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#elif DW_VECTOR_BYTES == 32
+  return DW_SHUFFLE(double, a, b, 1, 3, 5, 7);
+#else
+  return DW_SHUFFLE(double, a, b, 1, 3);
+#endif
+}
+
 // 0, 1, 2, ...
 template <class A>
 DW_INLINE Vec<A> lane_numbers() {
