@@ -13,6 +13,14 @@
 
 namespace depthwise::DW_ISA {
 
+// Which row of taps of one row of results is the first one of another, with which it may go through
+// the same tiles: rows of the source then serve both. 0 where there is no such row.
+inline int64_t pair_shift(const AxisPlan& rows) {
+  const int64_t tap = max_of(1, rows.tap_step), result = max_of(1, rows.result_step);
+  if (tap % result == 0) return 1;
+  return result % tap == 0 && result / tap < rows.taps ? result / tap : 0;
+}
+
 // The zeros of clipped tiles, and how many elements these go over. There are none where taps may
 // not be multiplied with zeros, or where finding the elements would take memory and time.
 template <class A>
@@ -28,7 +36,8 @@ struct ClippedTiles {
       const AxisPlan& plan = plans.columns[i];
       wanted = wanted || plan.is_clipped();
       const int64_t spread = (tile_columns - 1) * (plan.result_step / max_of(1, plan.tap_step));
-      elements = max_of(elements, min_of(p.kernel_height + 1, source_rows) * (spread + plan.taps));
+      const int64_t rows = p.kernel_height + pair_shift(plans.rows[0]);
+      elements = max_of(elements, min_of(rows, source_rows) * (spread + plan.taps));
     }
     if (!wanted || elements > tuning::most_clipped_elements || !kernel.is_finite(p)) {
       elements = 0;
@@ -60,17 +69,16 @@ bool tiles_convert(const ClassPlans& plans, bool can_clip) {
   return converts_quickly<T>;
 }
 
-// How far apart two rows of results are that go through the same tiles, where one's second row of
-// taps is the other's first: each row of the source then serves both. 0 where there are none.
+// How far apart such rows of results are; 0 where there are none.
 template <class S>
 int64_t pair_distance(const ClassPlans& plans, bool can_clip) {
-  if (tile_rows != 2) return 0;
   const AxisPlan& rows = plans.rows[0];
-  if (rows.tap_step % max_of(1, rows.result_step) != 0) return 0;
+  const int64_t shift = pair_shift(rows);
+  if (tile_rows != 2 || shift == 0) return 0;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
     if (choose_dense_tiles<S>(plans.columns[i], 2, can_clip) == nullptr) return 0;
   }
-  const int64_t distance = rows.target_step * (rows.tap_step / rows.result_step);
+  const int64_t distance = rows.target_step * (shift * rows.tap_step / rows.result_step);
   return distance < plans.target_rows() ? distance : 0;
 }
 
@@ -87,7 +95,7 @@ struct RowMaker {
   TargetView<S> preactivation;
   int64_t second_row;  // where the second row of a pair goes after the first; 0: to its own place
   const Finish<A>& finish;
-  RowTaps<S>* taps;  // room for the taps of a row class and one more
+  RowTaps<S>* taps;  // room for the taps of a pair of rows
   const Clipping<S>& clipping;
 
   // Target row h and, if `distance` is not 0, the one so far after it. Returns whether it made that
@@ -97,11 +105,12 @@ struct RowMaker {
     const int64_t t = (h - rows.target_first) / rows.target_step;
     const int64_t position = rows.position_of(t);
     const TapRange range = rows.valid_taps(t);
+    const int64_t shift = pair_shift(rows);
     TapRange second{range.end, range.end};  // of the second row, as taps of this one
     if (distance != 0) {
       const TapRange other = rows.valid_taps(t + distance / rows.target_step);
       if (range.begin < range.end && other.begin < other.end) {
-        second = {other.begin + 1, other.end + 1};
+        second = {other.begin + shift, other.end + shift};
       }
     }
     const bool both = second.begin < second.end;
@@ -114,7 +123,7 @@ struct RowMaker {
       row.x = source.template row<S>(position + q * rows.tap_step);
       // Of a row that has no tap here, some weights, which nobody reads.
       row.w[0] = kernel_row(min_of(q, rows.taps - 1));
-      if constexpr (tile_rows == 2) row.w[1] = kernel_row(max_of(q - 1, 0));
+      if constexpr (tile_rows == 2) row.w[1] = kernel_row(max_of(q - shift, 0));
     }
     Tile<S> tile{};
     tile.rows = taps;
@@ -131,8 +140,8 @@ struct RowMaker {
     tile.preactivation =
         preactivation.data != nullptr ? preactivation.data + h * preactivation.row : nullptr;
     // While this row is computed, the rows that the next one needs besides are on their way.
-    const int64_t step = both ? rows.tap_step : 1, more = both ? 2 : rows.result_step;
-    const int64_t next = position + (rows.taps - 1 + (both ? 1 : 0)) * rows.tap_step + step;
+    const int64_t step = both ? rows.tap_step : 1, more = both ? 2 * shift : rows.result_step;
+    const int64_t next = position + (rows.taps - 1 + (both ? shift : 0)) * rows.tap_step + step;
     Ahead ahead;
     if (next >= 0) {
       for (int64_t i = 0; i < more && next + i * step < source.height; ++i) {

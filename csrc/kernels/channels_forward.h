@@ -66,7 +66,7 @@ bool channels_forward(const Call& call) {
     const int64_t ring =
         direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.in_width, block_outputs);
     const int64_t taps =
-        round_up((p.kernel_height + 1) * static_cast<int64_t>(sizeof(RowTaps<T>)), 64);
+        round_up(2 * p.kernel_height * static_cast<int64_t>(sizeof(RowTaps<T>)), 64);
     const int64_t row_bytes =
         in_place ? 0 : round_up(p.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
     char* scratch = static_cast<char*>(

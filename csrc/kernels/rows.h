@@ -273,7 +273,14 @@ struct RowSource {
       convert_gradient(row, from, 1, s, 1, (width - 1) * pitch + channels, activation, alpha, line);
       return;
     }
-    for (int64_t w = 0; w < width; ++w, row += pitch) {
+    int64_t w = 0;
+    if (image.channel == 1 && image.column > 0 && channels < lanes<A> &&
+        activation == DEPTHWISE_LINEAR) {
+      // What comes after the channels goes to lanes that nobody reads, as long as it is of the row.
+      const int64_t end = (width - 1) * image.column + channels - lanes<A>;
+      for (; w * image.column <= end; ++w, row += pitch) store(row, load(from + w * image.column));
+    }
+    for (; w < width; ++w, row += pitch) {
       convert_gradient(row, from + w * image.column, image.channel, s + w * saved.column,
                        saved.channel, channels, activation, alpha, line);
     }
