@@ -3,9 +3,9 @@
 Where vectors run along channels (csrc/kernels/channels_tile.h), a row of results is divided evenly into dense tiles of
 4 to 8 columns, of that row alone or of two at once (with a stride, where the kernel is higher than it), and a row of
 taps into pieces of up to 5; with a dilation there are classes of columns, and of rows, that are divided each by itself.
-Where a row is no work for these, a tile is 8, 4, 2 or 1 columns by 1, 2 or 4 vectors of channels. Where vectors run along columns (planes.h), it is 8, 4, 2 or 1
-vectors, taken down the rows or along a run over all of them. So each size is tried below, at and above a whole number
-of tiles, with every remainder.
+Where a row is no work for these, a tile is 8, 4, 2 or 1 columns by 1, 2 or 4 vectors of channels. Where vectors run
+along columns (planes.h), it is 8, 4, 2 or 1 vectors, taken down the rows or along a run over all of them. So each size
+is tried below, at and above a whole number of tiles, with every remainder.
 """
 
 from __future__ import annotations
