@@ -31,9 +31,10 @@ constexpr int64_t brief_tasks_per_thread = 2;
 // held one row of results: 7x7 on 14x14x384 took 74 us with 24 KiB, 67 with 16, 60 with 12 and 8.
 constexpr int64_t direct_rows_bytes = 80 * 1024;
 constexpr int64_t direct_weights_bytes = 12 * 1024;
-// Those of rows that are fetched from memory. Two cores of a Zen 5 took 6.2 ms for 3x3 at stride 2
-// on 16 images of 75x75x480 with the bounds above and 5.1 with these, 7.7 and 6.5 for 5x5 at stride
-// 2 on 16 of 114x114x240.
+// Those of rows that are fetched from memory. Two cores of a Zen 5 took 5.2 ms for 3x3 on 16 images
+// of 95x95x192 with 80 KiB of rows and 5.0 with 400, 4.15 and 4.19 for 5x5 at stride 2. With 400,
+// 5x5 at stride 2 on 16 of 114x114x240 took 7.7 with 12 KiB of weights, 6.5 with 24 and 6.6 with
+// 100.
 constexpr int64_t fetched_rows_bytes = 400 * 1024;
 constexpr int64_t fetched_weights_bytes = 24 * 1024;
 
