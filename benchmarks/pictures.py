@@ -81,8 +81,8 @@ def family(case: Case, isa: str) -> str:
     The rule of csrc/kernels/table.cc: a channels-last image with channels of output for a third of a vector goes to
     the channels family, a channels-first one without a multiplier and with channels for a vector, or for half of one
     where planes are narrow or the stride is 3, or for three quarters of one where the kernel has 64 taps; the rest to
-    the columns family, but for dilations out of all proportion to the image. (Inference with a kernel of one tap has
-    kernels of its own, which no picture shows.)
+    the columns family, but for dilations out of all proportion to the image. (Inference with a kernel of one tap, or
+    with few channels side by side, has kernels of its own, which no picture shows.)
 
     Args:
         case: the layer.

@@ -8,6 +8,7 @@
 #include "columns_forward.h"
 #include "columns_input_gradient.h"
 #include "columns_kernel_gradient.h"
+#include "pixels_forward.h"
 #include "scale_forward.h"
 
 namespace depthwise::DW_ISA {
@@ -18,7 +19,7 @@ namespace {
 // training step of 3x3 on 46x46x6 plane by plane and 27 along channels, 30 and 26 with 5 channels;
 // inference with 5 took 9 and 11.
 template <class T>
-bool takes_pixels(const depthwise_params& p) {
+bool takes_interleaved(const depthwise_params& p) {
   return 3 * p.channels * p.multiplier >= lanes<Compute<T>>;
 }
 // Planes are transposed for vectors along channels. With fewer than fill one that pays where
@@ -37,7 +38,7 @@ bool takes_planes(const depthwise_params& p) {
 }
 template <class T>
 bool takes_channels(const depthwise_params& p) {
-  return p.layout == DEPTHWISE_CHANNELS_FIRST ? takes_planes<T>(p) : takes_pixels<T>(p);
+  return p.layout == DEPTHWISE_CHANNELS_FIRST ? takes_planes<T>(p) : takes_interleaved<T>(p);
 }
 // A dilation (or padding) out of all proportion to the image would make a staged plane mostly
 // empty.
@@ -63,12 +64,13 @@ bool takes_all(const depthwise_params&) { return true; }
     #family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,      \
         family##_kernel_gradient<T>                                                    \
   }
-#define DW_KERNELS(T, dtype, code)                                                      \
-  {"scale_forward_" dtype, Direction::forward, code, takes_scale<T>, scale_forward<T>}, \
-      {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>,     \
-       channels_gradients<T>},                                                          \
-      DW_FAMILY(channels, T, dtype, code, takes_channels<T>),                           \
-      DW_FAMILY(columns, T, dtype, code, takes_columns),                                \
+#define DW_KERNELS(T, dtype, code)                                                             \
+  {"scale_forward_" dtype, Direction::forward, code, takes_scale<T>, scale_forward<T>},        \
+      {"pixels_forward_" dtype, Direction::forward, code, takes_pixels<T>, pixels_forward<T>}, \
+      {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>,            \
+       channels_gradients<T>},                                                                 \
+      DW_FAMILY(channels, T, dtype, code, takes_channels<T>),                                  \
+      DW_FAMILY(columns, T, dtype, code, takes_columns),                                       \
       DW_FAMILY(channels, T, dtype "_any", code, takes_all)
 
 constexpr Kernel table[] = {

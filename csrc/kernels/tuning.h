@@ -71,6 +71,9 @@ constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 constexpr int64_t scale_piece = 4096;
 constexpr int64_t most_scale_period = 2048;
 
+// Rows that a block of the pixels family goes over at most: 8 KiB of addresses.
+constexpr int64_t most_pixel_rows = 1024;
+
 // The most elements that a clipped tile goes over (64 KiB of addresses): kernels of up to 80 x 80.
 constexpr int64_t most_clipped_elements = 8192;
 

@@ -98,7 +98,8 @@ class Info:
         compiled_isas: those that were compiled.
         cpu_features: the CPU's features that matter here.
         kernels: names of the kernels of the instruction set in use: family (channels: vectors run along
-            channels; columns: along the columns of a plane), direction, dtype.
+            channels; columns: along the columns of a plane; pixels: along rows of few channels side by side;
+            scale: kernels of one tap), direction, dtype.
         threads: most threads a call uses.
     """
 

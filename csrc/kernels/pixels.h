@@ -1,0 +1,143 @@
+// What the pixels family works on: rows staged pixel by pixel, and weights that repeat with them.
+#ifndef DEPTHWISE_KERNELS_PIXELS_H_
+#define DEPTHWISE_KERNELS_PIXELS_H_
+
+#include "packed_kernel.h"
+#include "phases.h"
+#include "pixel_tile.h"
+
+namespace depthwise::DW_ISA {
+
+// Rows of an image from the first one that a block of so many results needs to the last one.
+inline int64_t source_rows(const depthwise_params& p, int64_t results) {
+  return (results - 1) * p.stride_height + (p.kernel_height - 1) * p.dilation_height + 1;
+}
+
+// Blocks of results, and how the rows are staged that one of them needs: with zeros around them,
+// and with the columns that a tap meets side by side, in one phase per residue modulo the stride
+// (phases.h).
+template <class A>
+struct PixelBlocks {
+  AxisPhases phases;
+  int64_t pixel;          // elements of a column of results
+  int64_t rows, columns;  // results of a block
+  int64_t staged;         // rows that are staged for a block at most
+
+  explicit PixelBlocks(const depthwise_params& p)
+      : phases(column_axis(p)), pixel(p.channels * p.multiplier) {
+    constexpr int64_t budget = tuning::staged_bytes / static_cast<int64_t>(sizeof(A));
+    const int64_t held = min_of(source_rows(p, pixel_tile_rows), max_of(1, p.in_height));
+    const int64_t fitting = budget / (held * phases.count * pixel) - phases.reach;
+    columns = min_of(max_of(fitting, ceil_div(pixel_tile_rows * lanes<A>, pixel)), p.out_width);
+    const int64_t most = min_of(budget / row_elements(), tuning::most_pixel_rows);
+    rows = max_of((most - source_rows(p, 1)) / p.stride_height + 1, pixel_tile_rows);
+    rows = min_of(rows, p.out_height);
+    staged = min_of(source_rows(p, rows), max_of(1, p.in_height));
+  }
+  int64_t phase_columns() const { return columns + phases.reach; }
+  // Elements of a phase of a staged row, and of all of them, with room to overrun.
+  int64_t phase_elements() const { return round_up(phase_columns() * pixel + lanes<A>, lanes<A>); }
+  int64_t row_elements() const { return phases.count * phase_elements() + lanes<A>; }
+  // Where in a staged row tap j of the first result is.
+  int64_t offset_of(int64_t j) const {
+    return phases.slot_of(j) * phase_elements() + phases.shift_of(j) * pixel;
+  }
+};
+
+// `count` pixels of `channels` elements, `step` apart, to the compute type and side by side. The
+// row that they are of ends at `end`.
+template <class T>
+DW_INLINE void gather_pixels(Compute<T>* to, const T* from, int64_t step, int64_t channel_step,
+                             int64_t channels, int64_t count, const T* end) {
+  constexpr int n = lanes<Compute<T>>;
+  if (channel_step == 1 && step == channels) {
+    convert_span(to, from, 1, count * channels);
+    return;
+  }
+  int64_t i = 0;
+  // What comes after the channels is overwritten by the next pixel.
+  const auto gather = [&]<int elements>() DW_INLINE_LAMBDA {
+    for (; i < count && end - from >= elements; ++i, from += step, to += channels) {
+      if constexpr (elements < n) {
+        __builtin_memcpy(to, from, elements * sizeof(T));
+      } else {
+        store(to, load(from));
+      }
+    }
+  };
+  if (channel_step == 1 && step > 0 && channels <= n) {
+    if (is_compute_type<T> && 4 * channels <= n) {
+      gather.template operator()<n / 4>();
+    } else if (is_compute_type<T> && 2 * channels <= n) {
+      gather.template operator()<n / 2>();
+    } else {
+      gather.template operator()<n>();
+    }
+  }
+  for (; i < count; ++i, from += step, to += channels) {
+    convert_span(to, from, channel_step, channels);
+  }
+}
+
+// Stages a row of an image, that is at `from`, for the results from `column` on. `line` has room
+// for a phase.
+template <class T>
+[[gnu::noinline]] void stage_pixels(Compute<T>* to, const depthwise_params& p, const T* from,
+                                    const PixelBlocks<Compute<T>>& blocks, int64_t column,
+                                    Compute<T>* line) {
+  const Axis& axis = blocks.phases.axis;
+  const T* const end = from + (p.in_width - 1) * p.x.column + p.channels;
+  for (int64_t slot = 0; slot < blocks.phases.count; ++slot, to += blocks.phase_elements()) {
+    const int64_t first = column * axis.stride + blocks.phases.residue(slot) - axis.pad;
+    const TapRange in = inside(first, axis.stride, blocks.phase_columns(), axis.in);
+    const int64_t count = in.end - in.begin;
+    fill_zero(to, in.begin * blocks.pixel);
+    if (count > 0) {
+      const T* const pixels = from + (first + in.begin * axis.stride) * p.x.column;
+      Compute<T>* const values = to + in.begin * blocks.pixel;
+      gather_pixels(p.multiplier == 1 ? values : line, pixels, axis.stride * p.x.column,
+                    p.x.channel, p.channels, count, end);
+      if (p.multiplier != 1) repeat_each(values, line, count * p.channels, p.multiplier);
+    }
+    fill_zero(to + in.end * blocks.pixel, (blocks.phase_columns() - in.end) * blocks.pixel);
+  }
+}
+
+// The kernel and the bias: each tap's weights, then the first of them again, so that full vectors
+// can be read from every channel on.
+template <class A>
+class PixelWeights {
+ public:
+  bool make(const PackedKernel<A>& kernel, const A* bias, const depthwise_params& p) {
+    const int64_t pixel = p.channels * p.multiplier;
+    tap = round_up(pixel + lanes<A>, lanes<A>);
+    taps_ = p.kernel_height * p.kernel_width;
+    if (!memory_.allocate((taps_ + 1) * tap * static_cast<int64_t>(sizeof(A)))) return false;
+    A* to = memory_.as<A>();
+    const auto repeat = [&](const A* from) {
+      for (int64_t i = 0, c = 0; i < tap; ++i, c = c + 1 < pixel ? c + 1 : 0) {
+        to[i] = from != nullptr ? from[c] : A(0);
+      }
+      to += tap;
+    };
+    for (int64_t i = 0; i < p.kernel_height; ++i) {
+      for (int64_t j = 0; j < p.kernel_width; ++j) {
+        repeat(kernel.data + i * kernel.row + j * kernel.column);
+      }
+    }
+    repeat(bias);
+    return true;
+  }
+  const A* weights() const { return memory_.as<A>(); }
+  const A* bias() const { return memory_.as<A>() + taps_ * tap; }
+
+  int64_t tap = 0;  // elements from one tap's weights to the next one's
+
+ private:
+  int64_t taps_ = 0;
+  CallMemory memory_;
+};
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_PIXELS_H_
