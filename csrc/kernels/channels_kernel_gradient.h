@@ -177,7 +177,9 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
       rows < tuning::gradient_parts * tuning::gradient_part_rows ||
       tuning::gradient_parts * (taps + 1) * outputs * static_cast<int64_t>(sizeof(A)) >
           tuning::gradient_parts_bytes;
-  const int64_t share = divides ? round_up(max_of(outputs / 8, 4 * lanes<A>), lanes<A>) : outputs;
+  const int64_t least = fetches ? tuning::least_fetched_vectors : tuning::least_block_vectors;
+  const int64_t share =
+      divides ? round_up(max_of(outputs / 8, least * lanes<A>), lanes<A>) : outputs;
   const int64_t wanted = min_of(share, staged_block<A>(outputs, reach + 1, p.in_width, 1));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   // Slots of whole vectors for every block: see write_gradient().
@@ -216,31 +218,30 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
       }
     }
     const Part part = part_of(rows, parts, index);
-    RowSource<T> dz{};
-    int64_t dz_image = -1;
+    RowSource<T> x{}, dz{};
+    int64_t current = -1;
     for (int64_t row = part.begin; row < part.end;) {
       const int64_t image = row / p.out_height, begin = row % p.out_height;
       const int64_t end = min_of(min_of(begin + block_rows, p.out_height), begin + part.end - row);
-      RowSource<T> x{};
-      x.image = image_at<T>(call.x, p.x, image, c0);
-      x.width = p.in_width;
-      x.channels = count;
-      x.multiplier = p.multiplier;
-      x.activation = DEPTHWISE_LINEAR;
-      x.height = fetches ? p.in_height : 0;
-      if (direct_x) {
-        x.use_direct();
-      } else {
-        x.use_ring(scratch, x_rows);
-      }
-      if (image != dz_image) {
+      if (image != current) {  // rows that are staged stay from block to block
+        current = image;
+        x.image = image_at<T>(call.x, p.x, image, c0);
+        x.width = p.in_width;
+        x.channels = count;
+        x.multiplier = p.multiplier;
+        x.activation = DEPTHWISE_LINEAR;
+        x.height = fetches ? p.in_height : 0;
+        if (direct_x) {
+          x.use_direct();
+        } else {
+          x.use_ring(scratch, x_rows);
+        }
         dz = gradient_source<T>(call, image, co0, block_outputs);
         if (direct_dz) {
           dz.use_direct();
         } else {
           dz.use_ring(scratch + x_ring, z_rows);
         }
-        dz_image = image;
       }
       dz.height = fetches ? p.out_height : 0;
       sum_rows(p, x, dz, block_outputs, begin, end, call.dkernel != nullptr, partial, pitch);

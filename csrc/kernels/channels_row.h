@@ -42,7 +42,12 @@ const DenseTiles<S>* choose_dense_tiles(const AxisPlan& plan, int rows, bool can
     }
     return &dense_tiles<1, 2, S>;
   }
-  if (plan.result_step == 3 * plan.tap_step && rows == 1) return &dense_tiles<1, 3, S>;
+  if (plan.result_step == 3 * plan.tap_step) {
+    if constexpr (tile_rows == 2) {
+      if (rows == 2) return &dense_tiles<2, 3, S>;
+    }
+    return &dense_tiles<1, 3, S>;
+  }
   return nullptr;
 }
 
