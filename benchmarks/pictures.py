@@ -3,10 +3,12 @@
     speed.png               each layer's time in every library, beside the floor
     roofline-channels.png   what the layers of each family of kernels reach, below what the machine allows them
     roofline-columns.png
+    roofline-pixels.png
+    roofline-scale.png
 
 The result is one of `benchmarks.run`, or a file with such a one under "table"; then the rooflines also have the layers
-under "channels_first". A family that no layer falls to has no picture. Needs matplotlib. `docs/speed.md` says how to
-read them.
+under "channels_first", and for families that none of these falls to those under "random". A family without any layer
+has no picture. Needs matplotlib. `docs/speed.md` says how to read them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from PIL import Image
 
 from benchmarks import cases
-from benchmarks.cases import Case
+from benchmarks.families import FAMILIES, family
 from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.readme import table_of
 from benchmarks.report import MEASUREMENTS, PASSES, verdict
@@ -66,42 +68,6 @@ WORK = {
     "training": "Training: forward and the gradients of x, kernel and bias",
 }
 
-FAMILIES = ("channels", "columns")
-
-VECTOR_BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}
-"""Bytes of a vector of each instruction set (csrc/kernels/vec.h)."""
-
-PROPORTION = 16
-"""Taps may reach over so many times the image and the kernel in the columns family (csrc/kernels/table.cc)."""
-
-
-def family(case: Case, isa: str) -> str:
-    """The family whose kernels run a case: "channels" or "columns".
-
-    The rule of csrc/kernels/table.cc: a channels-last image with channels of output for a third of a vector goes to
-    the channels family, a channels-first one without a multiplier and with channels for a vector, or for half of one
-    where planes are narrow or the stride is 3, or for three quarters of one where the kernel has 64 taps; the rest to
-    the columns family, but for dilations out of all proportion to the image. (Inference with a kernel of one tap, or
-    with few channels side by side, has kernels of its own, which no picture shows.)
-
-    Args:
-        case: the layer.
-        isa: the instruction set in use, as `depthwise.info` names it.
-    """
-    compute_bytes = 8 if case.dtype == "float64" else 4  # half types compute in float32
-    lanes = VECTOR_BYTES[isa] // compute_bytes
-    if case.data_format == "channels_last" and 3 * case.channels * case.multiplier >= lanes:
-        return "channels"
-    if case.data_format == "channels_first" and case.multiplier == 1:
-        width = case.output_size[1]
-        narrow = 3 * width < 2 * lanes * math.ceil(width / lanes) or case.strides[1] >= 3
-        few = 0.5 if narrow else 0.75 if math.prod(case.kernel) >= 64 else 1
-        if case.channels >= few * lanes:
-            return "channels"
-    axes = zip((case.height, case.width), case.kernel, case.dilation, strict=True)
-    in_proportion = all((kernel - 1) * rate <= PROPORTION * (size + kernel) for size, kernel, rate in axes)
-    return "columns" if in_proportion else "channels"
-
 
 class Point(NamedTuple):
     """One measurement of one case in a roofline.
@@ -135,7 +101,7 @@ def points(result: dict[str, Any], kind: str, what: str) -> list[Point]:
     found = []
     for entry in result["cases"]:
         judged = verdict(entry, what)
-        if judged.ours_ms is None or family(cases.from_json(entry["case"]), isa) != kind:
+        if judged.ours_ms is None or family(cases.from_json(entry["case"]), isa, what) != kind:
             continue
         cost = entry["cost"]
         megaflops = PASSES[what] * cost["flops"] / 1e6
@@ -269,17 +235,17 @@ FEW = 4
 """So many cases need half a picture's width."""
 
 
-def roofline(result: dict[str, Any], kind: str) -> Figure | None:
+def roofline(result: dict[str, Any], kind: str, beside: Sequence[str]) -> Figure | None:
     """GFLOP/s against intensity for one family, inference and training; None if no case is the family's.
 
     Cases of one intensity stand side by side, so that each is a column: its name, its roof, and two rates below. The
-    axes are the same for every family.
+    axes are the same for all families that are drawn `beside` each other.
     """
-    panels = {what: points(result, kind, what) for what in MEASUREMENTS}
+    panels = {what: found for what in MEASUREMENTS if (found := points(result, kind, what))}
     shown = [point for found in panels.values() for point in found]
     if not shown:
         return None
-    every = [point for other in FAMILIES for what in MEASUREMENTS for point in points(result, other, what)]
+    every = [point for other in beside for what in MEASUREMENTS for point in points(result, other, what)]
     intensities = [point.intensity for point in every]
     rates = [
         rate for p in every for rate in (p.ours, p.best, p.roof) if rate is not None and not math.isnan(rate)
@@ -290,7 +256,7 @@ def roofline(result: dict[str, Any], kind: str) -> Figure | None:
 
     left, right, above, below = 0.75, 0.15, 0.7, 0.6
     names = 0.35 + NAME * max(len(point.name) for point in shown)
-    across = 2 if max(len(found) for found in panels.values()) <= FEW else 1
+    across = len(panels) if max(len(found) for found in panels.values()) <= FEW else 1
     width, height = WIDTH / across, names + PANEL + below
     total = above + height * (len(panels) // across)
     figure = Figure(figsize=(WIDTH, total), dpi=DPI, facecolor=PAPER)
@@ -414,7 +380,12 @@ def draw(result: dict[str, Any], out: Path) -> list[Path]:
     layers = {entry["case"]["name"]: entry for entry in result.get("channels_first", {}).get("cases", [])}
     layers |= {entry["case"]["name"]: entry for entry in table["cases"]}
     both = {**table, "cases": list(layers.values())}
-    figures = {"speed": speed(table), **{f"roofline-{kind}": roofline(both, kind) for kind in FAMILIES}}
+    figures: dict[str, Figure | None] = {"speed": speed(table)}
+    common = [kind for kind in FAMILIES if any(points(both, kind, what) for what in MEASUREMENTS)]
+    other = [kind for kind in FAMILIES if kind not in common] if "random" in result else []
+    for source, kinds in ((both, common), (result.get("random", {}), other)):
+        for kind in kinds:
+            figures[f"roofline-{kind}"] = roofline(source, kind, kinds)
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in figures.items():

@@ -15,9 +15,9 @@ pytest.importorskip("rich")
 
 from PIL import Image
 
-import depthwise
 from benchmarks import cases, limits, pictures
 from benchmarks.cases import Case
+from benchmarks.families import VECTOR_BYTES, family
 from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.report import MEASUREMENTS, PASSES
 from depthwise.spec import DataFormat
@@ -53,60 +53,6 @@ def result() -> dict[str, Any]:
             entry(replace(LAST, batch=2), ours=0.3),
         ],
     }
-
-
-class TestFamily:
-    @pytest.mark.parametrize(
-        ("channels", "multiplier", "dtype", "isa", "kind"),
-        [
-            (6, 1, "float32", "avx512", "channels"),
-            (5, 1, "float32", "avx512", "columns"),
-            (5, 1, "float32", "avx2", "channels"),
-            (2, 3, "float16", "avx512", "channels"),
-            (3, 1, "float64", "avx512", "channels"),
-            (2, 1, "float64", "avx512", "columns"),
-            (1, 1, "float64", "neon", "channels"),
-        ],
-    )
-    def test_a_third_of_a_vector_of_output_channels_goes_to_the_channels_family(
-        self, channels: int, multiplier: int, dtype: str, isa: str, kind: str
-    ) -> None:
-        case = Case(9, 9, channels, (3, 3), multiplier=multiplier, dtype=dtype)
-        assert pictures.family(case, isa) == kind
-
-    def test_channels_first_images_of_few_channels_or_a_multiplier_go_to_the_columns_family(self) -> None:
-        wide = Case(46, 46, 15, (3, 3), data_format="channels_first")
-        assert pictures.family(wide, "avx512") == "columns"
-        for channels, multiplier, kind in ((15, 1, "columns"), (16, 1, "channels"), (64, 2, "columns")):
-            case = replace(wide, channels=channels, multiplier=multiplier)
-            assert pictures.family(case, "avx512") == kind
-
-    @pytest.mark.parametrize(
-        ("channels", "width", "kernel", "stride", "kind"),
-        [
-            (8, 10, (3, 3), 1, "channels"),  # 10 columns leave more than a third of a vector empty
-            (8, 11, (3, 3), 1, "columns"),
-            (7, 10, (3, 3), 1, "columns"),
-            (8, 96, (3, 3), 3, "channels"),
-            (12, 46, (8, 8), 1, "channels"),
-            (11, 46, (8, 8), 1, "columns"),
-            (12, 46, (9, 7), 1, "columns"),
-        ],
-    )
-    def test_narrow_planes_wide_strides_and_many_taps_need_fewer(
-        self, channels: int, width: int, kernel: tuple[int, int], stride: int, kind: str
-    ) -> None:
-        case = Case(20, width, channels, kernel, (stride, stride), data_format="channels_first")
-        assert pictures.family(case, "avx512") == kind
-
-    @pytest.mark.parametrize(("rate", "kind"), [(96, "columns"), (97, "channels")])
-    def test_dilations_out_of_proportion_do_not(self, rate: int, kind: str) -> None:
-        # 2 * 96 is 16 times the image's 9 rows and the kernel's 3.
-        case = replace(FIRST, kernel=(3, 1), dilation=(rate, 1), padding=((rate, rate), (0, 0)))
-        assert pictures.family(case, "avx512") == kind
-
-    def test_every_instruction_set_has_a_vector(self) -> None:
-        assert set(depthwise.info().compiled_isas) <= set(pictures.VECTOR_BYTES)
 
 
 class TestPoints:
@@ -187,13 +133,26 @@ class TestDraw:
     ) -> None:
         drawn: list[list[str]] = []
         monkeypatch.setattr(
-            pictures, "roofline", lambda both, _: drawn.append([e["case"]["name"] for e in both["cases"]])
+            pictures, "roofline", lambda both, *_: drawn.append([e["case"]["name"] for e in both["cases"]])
         )
         other = entry(replace(FIRST, channels=7), ours=0.1)
         suite = {"table": result, "channels_first": {"cases": [result["cases"][1], other]}}
         pictures.draw(suite, tmp_path)
         for names in drawn:
             assert sorted(names) == sorted(e["case"]["name"] for e in (*result["cases"], other))
+
+    def test_families_of_no_layer_are_drawn_from_a_suite_s_random_ones(
+        self, result: dict[str, Any], tmp_path: Path
+    ) -> None:
+        few, one = entry(Case(9, 8, 2, (3, 3)), ours=0.1), entry(Case(9, 8, 32, (1, 1)), ours=0.1)
+        suite = {"table": result, "random": {**result, "cases": [*result["cases"], few, one]}}
+        assert [path.name for path in pictures.draw(suite, tmp_path)] == [
+            "speed.png",
+            "roofline-channels.png",
+            "roofline-columns.png",
+            "roofline-pixels.png",
+            "roofline-scale.png",
+        ]
 
     def test_without_limits_peers_or_training_they_are_drawn_all_the_same(
         self, result: dict[str, Any], tmp_path: Path
@@ -219,7 +178,7 @@ class TestDraw:
         assert set(pictures.STYLES) == set(PEERS) - {OURS, *FRONT_ENDS}
         assert len(set(pictures.STYLES.values())) == len(pictures.STYLES)
 
-    def test_the_table_in_both_layouts_has_layers_of_both_families(self) -> None:
-        for isa in pictures.VECTOR_BYTES:
+    def test_the_table_in_both_layouts_has_layers_of_the_families_that_train(self) -> None:
+        for isa in VECTOR_BYTES:
             both = [replace(case, data_format=layout) for case in cases.TABLE for layout in LAYOUTS]
-            assert {pictures.family(case, isa) for case in both} == set(pictures.FAMILIES)
+            assert {family(case, isa, "training") for case in both} == {"channels", "columns"}

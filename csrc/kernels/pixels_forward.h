@@ -29,22 +29,21 @@ bool takes_pixels(const depthwise_params& p) {
          2 * tuning::staged_bytes;
 }
 
-// Rows of results that are `classes` rows apart, so that neighbours among them are a whole number
-// of taps apart wherever they can be: `count` of them from `tile` on. Calls moved(t, rows) for
-// the rows [t, t + rows) when they are made; where `keeps`, all are made in the same place.
+// `count` rows of results from that of `tile` on, `source_step` rows of the source apart. Calls
+// made(t, rows) when rows [t, t + rows) of them are there; with `stays`, always where `tile` says.
 template <class S>
-void pixel_rows(PixelTile<S> tile, int64_t count, int64_t source_step, bool keeps, auto&& moved) {
+void pixel_rows(PixelTile<S> tile, int64_t count, int64_t source_step, bool stays, auto&& made) {
   const PixelTile<S> first = tile;
   const auto run = [&]<int rows, int stride>(int64_t t) {
     tile.rows = first.rows + t * source_step;
-    if (!keeps) {
+    if (!stays) {
       tile.out = first.out + t * first.out_row;
       if (first.preactivation != nullptr) {
         tile.preactivation = first.preactivation + t * first.preactivation_row;
       }
     }
     pixel_tile<rows, stride>(tile);
-    moved(t, rows);
+    made(t, rows);
   };
   const auto some = [&]<int rows>(int64_t t) {
     if (source_step == tile.row_step) {
@@ -66,6 +65,78 @@ void pixel_rows(PixelTile<S> tile, int64_t count, int64_t source_step, bool keep
   for (; t < count; t += half) some.template operator()<half>(min_of(t, count - half));
 }
 
+// Rows of results from `begin` on, of the columns from `column` on.
+struct PixelBlock {
+  int64_t begin, rows, column, columns;
+};
+
+// Stages the rows of an image that a block needs, and puts into `rows` where they are, those
+// outside of the image among them: these are all `zeros`.
+template <class T>
+void stage_block(const Compute<T>** rows, Compute<T>* staged, Compute<T>* zeros, Compute<T>* line,
+                 const depthwise_params& p, const ImageView<T>& x,
+                 const PixelBlocks<Compute<T>>& blocks, const PixelBlock& block) {
+  const int64_t first = block.begin * p.stride_height - p.pad_top;
+  const int64_t count = source_rows(p, block.rows);
+  const TapRange in = inside(first, 1, count, p.in_height);
+  if (in.end - in.begin < count) fill_zero(zeros, blocks.row_elements());
+  for (int64_t r = 0; r < count; ++r) {
+    rows[r] = zeros;
+    if (r < in.begin || r >= in.end) continue;
+    stage_pixels(staged, p, x.data + (first + r) * x.row, blocks, block.column, line);
+    rows[r] = staged;
+    staged += blocks.row_elements();
+  }
+}
+
+// The results of a block in their place, from rows that are staged; `tile` has what all blocks
+// have in common.
+template <class T>
+void make_pixels(PixelTile<T> tile, const depthwise_params& p, const PixelBlock& block,
+                 const Compute<T>* const* rows, int64_t classes, const TargetView<T>& y,
+                 const TargetView<T>& z) {
+  tile.out_row = classes * y.row;
+  tile.preactivation_row = classes * z.row;
+  for (int64_t k = 0; k < min_of(classes, block.rows); ++k) {
+    const int64_t h = block.begin + k;
+    tile.rows = rows + k * p.stride_height;
+    tile.out = y.data + h * y.row + block.column * y.column;
+    if (z.data != nullptr) tile.preactivation = z.data + h * z.row + block.column * z.column;
+    pixel_rows(tile, ceil_div(block.rows - k, classes), classes * p.stride_height, false,
+               [](int64_t, int64_t) {});
+  }
+}
+
+// Where results are no runs: made in scratch, a tile's rows `made_row` apart, then moved.
+template <class T>
+void make_pixels_apart(PixelTile<Compute<T>> tile, const depthwise_params& p,
+                       const PixelBlock& block, const Compute<T>* const* rows, int64_t classes,
+                       const TargetView<T>& y, const TargetView<T>& z, Compute<T>* made,
+                       int64_t made_row) {
+  using A = Compute<T>;
+  A* const z_made = made + pixel_tile_rows * made_row;
+  tile.out = made;
+  tile.out_row = tile.preactivation_row = made_row;
+  if (z.data != nullptr) tile.preactivation = z_made;
+  const auto move = [&](const TargetView<T>& target, int64_t h, const A* from) {
+    T* const to = target.data + h * target.row + block.column * target.column;
+    for (int64_t w = 0; w < block.columns; ++w) {
+      convert_back(to + w * target.column, target.channel, from + w * tile.pixel, tile.pixel);
+    }
+  };
+  for (int64_t k = 0; k < min_of(classes, block.rows); ++k) {
+    tile.rows = rows + k * p.stride_height;
+    const auto moved = [&](int64_t t, int64_t count) {
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t h = block.begin + k + (t + i) * classes;
+        move(y, h, made + i * made_row);
+        if (z.data != nullptr) move(z, h, z_made + i * made_row);
+      }
+    };
+    pixel_rows(tile, ceil_div(block.rows - k, classes), classes * p.stride_height, true, moved);
+  }
+}
+
 template <class T>
 bool pixels_forward(const Call& call) {
   using A = Compute<T>;
@@ -74,14 +145,14 @@ bool pixels_forward(const Call& call) {
   PackedBias<A> bias;
   PixelWeights<A> weights;
   CallMemory memory;
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
-      !bias.pack(static_cast<const T*>(call.bias), p.channels * p.multiplier) ||
+  if (!kernel.pack(static_cast<const T*>(call.kernel), p)) return false;
+  // What is not finite must not meet the zeros around the image.
+  if (!kernel.is_finite(p)) return channels_forward<T>(call);
+  if (!bias.pack(static_cast<const T*>(call.bias), p.channels * p.multiplier) ||
       !weights.make(kernel, bias.data, p) ||
       !memory.allocate(p.kernel_width * static_cast<int64_t>(sizeof(int64_t)))) {
     return false;
   }
-  // What is not finite must not meet the zeros around the image.
-  if (!kernel.is_finite(p)) return channels_forward<T>(call);
 
   const PixelBlocks<A> blocks(p);
   const int64_t column_blocks = ceil_div(p.out_width, blocks.columns);
@@ -94,18 +165,33 @@ bool pixels_forward(const Call& call) {
     return s.channel == 1 && s.column == blocks.pixel;
   };
   const bool in_place = is_dense(p.y) && (call.preactivation == nullptr || is_dense(p.saved));
-  const ClampRange<A> clamp = clamp_range<A>(p.activation);
+  const auto tile_of = [&]<class S>(int64_t columns) {
+    PixelTile<S> tile{};
+    tile.row_step = p.dilation_height;
+    tile.taps = p.kernel_height;
+    tile.per_row = p.kernel_width;
+    tile.offsets = offsets;
+    tile.weights = weights.weights();
+    tile.weights_row = p.kernel_width * weights.tap;
+    tile.weights_tap = weights.tap;
+    tile.bias = weights.bias();
+    tile.pixel = blocks.pixel;
+    tile.length = columns * blocks.pixel;
+    tile.clamp_to = clamp_range<A>(p.activation);
+    tile.activation = p.activation;
+    tile.alpha = static_cast<A>(p.alpha);
+    return tile;
+  };
 
   return parallel(p.batch * row_blocks * column_blocks, call.threads, [&](int64_t task) {
-    const int64_t column = task % column_blocks * blocks.columns;
-    const int64_t begin = task / column_blocks % row_blocks * block_rows;
-    const int64_t image = task / column_blocks / row_blocks;
-    const int64_t results = min_of(block_rows, p.out_height - begin);
-    const int64_t columns = min_of(blocks.columns, p.out_width - column);
-    const int64_t length = columns * blocks.pixel;
-    const int64_t count = source_rows(p, results), elements = blocks.row_elements();
+    PixelBlock block{};
+    block.column = task % column_blocks * blocks.columns;
+    block.columns = min_of(blocks.columns, p.out_width - block.column);
+    block.begin = task / column_blocks % row_blocks * block_rows;
+    block.rows = min_of(block_rows, p.out_height - block.begin);
+    const int64_t image = task / column_blocks / row_blocks, elements = blocks.row_elements();
     ScratchLayout scratch;
-    const int64_t rows_at = scratch.add<const A*>(count);
+    const int64_t rows_at = scratch.add<const A*>(source_rows(p, block.rows));
     const int64_t zeros_at = scratch.add<A>(elements);
     const int64_t line_at = scratch.add<A>(p.multiplier > 1 ? blocks.phase_elements() : 0);
     const int64_t made_at = scratch.add<A>(in_place ? 0 : 2 * pixel_tile_rows * elements);
@@ -113,74 +199,18 @@ bool pixels_forward(const Call& call) {
     if (!scratch.allocate()) return false;
 
     const A** const rows = scratch.at<const A*>(rows_at);
-    A* const zeros = scratch.at<A>(zeros_at);
-    A* staged = scratch.at<A>(staged_at);
-    const ImageView<T> x = image_at<T>(call.x, p.x, image, 0);
-    const int64_t first = begin * p.stride_height - p.pad_top;
-    const TapRange in = inside(first, 1, count, p.in_height);
-    if (in.end - in.begin < count) fill_zero(zeros, elements);
-    for (int64_t r = 0; r < count; ++r) {
-      rows[r] = zeros;
-      if (r < in.begin || r >= in.end) continue;
-      stage_pixels(staged, p, x.data + (first + r) * x.row, blocks, column, scratch.at<A>(line_at));
-      rows[r] = staged;
-      staged += elements;
-    }
-
-    const TargetView<T> y = target_at<T>(call.y, p.y, image, 0);
-    const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, 0);
-    const Axis axis{p.in_height,     results,           p.kernel_height,
+    stage_block(rows, scratch.at<A>(staged_at), scratch.at<A>(zeros_at), scratch.at<A>(line_at), p,
+                image_at<T>(call.x, p.x, image, 0), blocks, block);
+    const Axis axis{p.in_height,     block.rows,        p.kernel_height,
                     p.stride_height, p.dilation_height, p.pad_top};
     const int64_t classes = forward_classes(axis, pixel_tile_rows / 2);
-    const auto make = [&]<class S>(int64_t h, S* out, int64_t out_row, S* preactivation,
-                                   int64_t preactivation_row, bool keeps, auto&& moved) {
-      PixelTile<S> tile{};
-      tile.rows = rows + h * p.stride_height;
-      tile.row_step = p.dilation_height;
-      tile.taps = p.kernel_height;
-      tile.per_row = p.kernel_width;
-      tile.offsets = offsets;
-      tile.weights = weights.weights();
-      tile.weights_row = p.kernel_width * weights.tap;
-      tile.weights_tap = weights.tap;
-      tile.bias = weights.bias();
-      tile.pixel = blocks.pixel;
-      tile.length = length;
-      tile.out = out;
-      tile.out_row = out_row;
-      tile.preactivation = preactivation;
-      tile.preactivation_row = preactivation_row;
-      tile.clamp_to = clamp;
-      tile.activation = p.activation;
-      tile.alpha = static_cast<A>(p.alpha);
-      pixel_rows(tile, ceil_div(results - h, classes), classes * p.stride_height, keeps, moved);
-    };
-    for (int64_t h = 0; h < min_of(classes, results); ++h) {
-      const int64_t row = begin + h;
-      const auto place = [&](const TargetView<T>& target, int64_t at) {
-        return target.data == nullptr ? nullptr
-                                      : target.data + at * target.row + column * target.column;
-      };
-      if (in_place) {
-        make(h, place(y, row), classes * y.row, place(z, row), classes * z.row, false,
-             [](int64_t, int64_t) {});
-        continue;
-      }
-      A* const y_rows = scratch.at<A>(made_at);
-      A* const z_rows = y_rows + pixel_tile_rows * elements;
-      const auto move = [&](const TargetView<T>& target, const A* from, int64_t at) {
-        for (int64_t w = 0; w < columns; ++w) {
-          convert_back(place(target, at) + w * target.column, target.channel,
-                       from + w * blocks.pixel, blocks.pixel);
-        }
-      };
-      make(h, y_rows, elements, z.data != nullptr ? z_rows : nullptr, elements, true,
-           [&](int64_t t, int64_t made) {
-             for (int64_t i = 0; i < made; ++i) {
-               move(y, y_rows + i * elements, row + (t + i) * classes);
-               if (z.data != nullptr) move(z, z_rows + i * elements, row + (t + i) * classes);
-             }
-           });
+    const TargetView<T> y = target_at<T>(call.y, p.y, image, 0);
+    const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, 0);
+    if (in_place) {
+      make_pixels(tile_of.template operator()<T>(block.columns), p, block, rows, classes, y, z);
+    } else {
+      make_pixels_apart(tile_of.template operator()<A>(block.columns), p, block, rows, classes, y,
+                        z, scratch.at<A>(made_at), elements);
     }
     return true;
   });

@@ -1,0 +1,67 @@
+"""Which family of kernels runs a layer: the rules of csrc/kernels, for pictures that are drawn family by family."""
+
+from __future__ import annotations
+
+import math
+
+from benchmarks.cases import Case
+
+FAMILIES = ("channels", "columns", "pixels", "scale")
+
+VECTOR_BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}
+"""Bytes of a vector of each instruction set (csrc/kernels/vec.h)."""
+
+PROPORTION = 16
+"""Taps may reach over so many times the image and the kernel in the columns family (csrc/kernels/table.cc)."""
+
+PERIOD = 2048
+"""Elements after which the weights of the scale family repeat, at most (csrc/kernels/tuning.h)."""
+
+
+def family(case: Case, isa: str, what: str) -> str:
+    """The family whose kernels run a layer, one of `FAMILIES`.
+
+    Inference goes to the first of these that takes it, training to one of the last two (its forward pass goes where
+    inference does):
+
+    - scale: one tap, in unit steps along columns, without padding or multiplier;
+    - pixels: a channels-last image with output channels for half of a vector, or with unit steps for five eighths;
+    - channels: a channels-last image with output channels for a third of a vector, or a channels-first one without a
+      multiplier and with channels for a vector, for half of one where planes are narrow or the stride is 3, or for
+      three quarters of one where the kernel has 64 taps;
+    - columns: the rest, but for dilations out of all proportion to the image, which go to channels after all.
+
+    (Images of which not even a few rows of a few columns fit the second-level cache do not go to pixels. That is
+    not looked at here.)
+
+    Args:
+        case: the layer.
+        isa: the instruction set in use, as `depthwise.info` names it.
+        what: "inference" or "training".
+    """
+    compute_bytes = 8 if case.dtype == "float64" else 4  # half types compute in float32
+    lanes = VECTOR_BYTES[isa] // compute_bytes
+    last, outputs = case.data_format == "channels_last", case.channels * case.multiplier
+    if what == "inference":
+        if _is_scale(case, lanes):
+            return "scale"
+        if last and 8 * outputs <= (5 if case.strides[1] == 1 else 4) * lanes:
+            return "pixels"
+    if last and 3 * outputs >= lanes:
+        return "channels"
+    if not last and case.multiplier == 1:
+        width = case.output_size[1]
+        narrow = 3 * width < 2 * lanes * math.ceil(width / lanes) or case.strides[1] >= 3
+        few = 0.5 if narrow else 0.75 if math.prod(case.kernel) >= 64 else 1
+        if case.channels >= few * lanes:
+            return "channels"
+    axes = zip((case.height, case.width), case.kernel, case.dilation, strict=True)
+    in_proportion = all((kernel - 1) * rate <= PROPORTION * (size + kernel) for size, kernel, rate in axes)
+    return "columns" if in_proportion else "channels"
+
+
+def _is_scale(case: Case, lanes: int) -> bool:
+    padded = case.padding not in ("same", "valid") and any(map(any, case.padding))
+    if case.kernel != (1, 1) or case.multiplier != 1 or case.strides[1] != 1 or padded:
+        return False
+    return case.data_format == "channels_first" or math.lcm(case.channels, lanes) <= PERIOD

@@ -1,0 +1,116 @@
+"""Which family runs a layer, at the bounds of the rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import depthwise
+from benchmarks.cases import Case
+from benchmarks.families import VECTOR_BYTES, family
+from benchmarks.report import MEASUREMENTS
+from depthwise.spec import DataFormat
+
+FIRST = Case(9, 8, 3, (5, 5), data_format="channels_first")
+
+
+class TestTraining:
+    @pytest.mark.parametrize(
+        ("channels", "multiplier", "dtype", "isa", "kind"),
+        [
+            (6, 1, "float32", "avx512", "channels"),
+            (5, 1, "float32", "avx512", "columns"),
+            (5, 1, "float32", "avx2", "channels"),
+            (2, 3, "float16", "avx512", "channels"),
+            (3, 1, "float64", "avx512", "channels"),
+            (2, 1, "float64", "avx512", "columns"),
+            (1, 1, "float64", "neon", "channels"),
+        ],
+    )
+    def test_a_third_of_a_vector_of_output_channels_goes_to_the_channels_family(
+        self, channels: int, multiplier: int, dtype: str, isa: str, kind: str
+    ) -> None:
+        case = Case(9, 9, channels, (3, 3), multiplier=multiplier, dtype=dtype)
+        assert family(case, isa, "training") == kind
+
+    def test_channels_first_images_of_few_channels_or_a_multiplier_go_to_the_columns_family(self) -> None:
+        wide = Case(46, 46, 15, (3, 3), data_format="channels_first")
+        assert family(wide, "avx512", "training") == "columns"
+        for channels, multiplier, kind in ((15, 1, "columns"), (16, 1, "channels"), (64, 2, "columns")):
+            case = replace(wide, channels=channels, multiplier=multiplier)
+            assert family(case, "avx512", "training") == kind
+
+    @pytest.mark.parametrize(
+        ("channels", "width", "kernel", "stride", "kind"),
+        [
+            (8, 10, (3, 3), 1, "channels"),  # 10 columns leave more than a third of a vector empty
+            (8, 11, (3, 3), 1, "columns"),
+            (7, 10, (3, 3), 1, "columns"),
+            (8, 96, (3, 3), 3, "channels"),
+            (12, 46, (8, 8), 1, "channels"),
+            (11, 46, (8, 8), 1, "columns"),
+            (12, 46, (9, 7), 1, "columns"),
+        ],
+    )
+    def test_narrow_planes_wide_strides_and_many_taps_need_fewer(
+        self, channels: int, width: int, kernel: tuple[int, int], stride: int, kind: str
+    ) -> None:
+        case = Case(20, width, channels, kernel, (stride, stride), data_format="channels_first")
+        assert family(case, "avx512", "training") == kind
+
+    @pytest.mark.parametrize(("rate", "kind"), [(96, "columns"), (97, "channels")])
+    def test_dilations_out_of_proportion_do_not(self, rate: int, kind: str) -> None:
+        # 2 * 96 is 16 times the image's 9 rows and the kernel's 3.
+        case = replace(FIRST, kernel=(3, 1), dilation=(rate, 1), padding=((rate, rate), (0, 0)))
+        assert family(case, "avx512", "training") == kind
+
+    def test_every_instruction_set_has_a_vector(self) -> None:
+        assert set(depthwise.info().compiled_isas) <= set(VECTOR_BYTES)
+
+
+class TestInference:
+    @pytest.mark.parametrize(
+        ("channels", "multiplier", "stride", "dtype", "isa", "kind"),
+        [
+            (10, 1, 1, "float32", "avx512", "pixels"),
+            (11, 1, 1, "float32", "avx512", "channels"),
+            (8, 1, 2, "float32", "avx512", "pixels"),
+            (9, 1, 2, "float32", "avx512", "channels"),
+            (2, 4, 2, "bfloat16", "avx512", "pixels"),
+            (5, 1, 1, "float64", "avx512", "pixels"),
+            (5, 1, 1, "float32", "avx2", "pixels"),
+            (5, 1, 2, "float32", "avx2", "channels"),
+            (2, 1, 2, "float32", "neon", "pixels"),
+        ],
+    )
+    def test_half_of_a_vector_of_output_channels_goes_to_the_pixels_family(
+        self, channels: int, multiplier: int, stride: int, dtype: str, isa: str, kind: str
+    ) -> None:
+        case = Case(9, 9, channels, (3, 3), (1, stride), multiplier=multiplier, dtype=dtype)
+        assert family(case, isa, "inference") == kind
+        assert family(case, isa, "training") != "pixels"
+        assert family(replace(case, data_format="channels_first"), isa, "inference") != "pixels"
+
+    @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+    def test_one_tap_goes_to_the_scale_family(self, layout: DataFormat) -> None:
+        case = replace(FIRST, kernel=(1, 1), data_format=layout)
+        for scaled in (case, replace(case, strides=(2, 1)), replace(case, padding=((0, 0), (0, 0)))):
+            assert family(scaled, "avx2", "inference") == "scale"
+            assert family(scaled, "avx2", "training") != "scale"
+        for other in (
+            replace(case, kernel=(1, 2)),
+            replace(case, strides=(1, 2)),
+            replace(case, multiplier=2),
+            replace(case, padding=((0, 0), (1, 0))),
+        ):
+            assert family(other, "avx2", "inference") != "scale"
+
+    def test_weights_that_hardly_repeat_do_not(self) -> None:
+        case = Case(9, 8, 1031, (1, 1))
+        assert family(case, "avx512", "inference") == "channels"
+        assert family(replace(case, data_format="channels_first"), "avx512", "inference") == "scale"
+
+    def test_what_neither_takes_goes_where_training_goes(self) -> None:
+        for case in (Case(9, 8, 32, (3, 3)), FIRST):
+            assert len({family(case, "avx512", what) for what in MEASUREMENTS}) == 1
