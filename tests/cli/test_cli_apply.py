@@ -74,7 +74,8 @@ def test_kernel_files_of_two_and_three_dimensions_are_repeated_over_the_channels
         np.save(file, kernel)
         results.append(values_of(picture, "--kernel", file))
     np.testing.assert_array_equal(results[1], results[0])
-    np.testing.assert_array_equal(results[2], results[0][:, :, ::4])
+    # Other kernels run where there is one channel of output for each of input, and sum in another order.
+    np.testing.assert_allclose(results[2], results[0][:, :, ::4], rtol=0, atol=1e-5)
     np.testing.assert_array_equal(
         values_of(picture, "--kernel", file, "--multiplier", 2), np.repeat(results[2], 2, axis=2)
     )
