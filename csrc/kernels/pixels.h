@@ -86,13 +86,13 @@ template <class T>
                                     const PixelBlocks<Compute<T>>& blocks, int64_t column,
                                     Compute<T>* line) {
   const Axis& axis = blocks.phases.axis;
-  const T* const end = from + (p.in_width - 1) * p.x.column + p.channels;
   for (int64_t slot = 0; slot < blocks.phases.count; ++slot, to += blocks.phase_elements()) {
     const int64_t first = column * axis.stride + blocks.phases.residue(slot) - axis.pad;
     const TapRange in = inside(first, axis.stride, blocks.phase_columns(), axis.in);
     const int64_t count = in.end - in.begin;
     fill_zero(to, in.begin * blocks.pixel);
     if (count > 0) {
+      const T* const end = from + (p.in_width - 1) * p.x.column + p.channels;
       const T* const pixels = from + (first + in.begin * axis.stride) * p.x.column;
       Compute<T>* const values = to + in.begin * blocks.pixel;
       gather_pixels(p.multiplier == 1 ? values : line, pixels, axis.stride * p.x.column,
