@@ -205,6 +205,15 @@ bool fetching_pays(int64_t elements) {
   return elements * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes;
 }
 
+// The same for the rows of the convolution's input. Between taps that are further apart than the
+// kernel reaches, most of them would be asked for in vain.
+template <class T>
+bool fetching_input_pays(const depthwise_params& p) {
+  const auto is_covered = [](const Axis& a) { return (a.kernel - 1) * a.dilation + 1 >= a.stride; };
+  return is_covered(row_axis(p)) && is_covered(column_axis(p)) &&
+         fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
+}
+
 // Channels of a block whose rows are read in place: those that a result needs stay near, its
 // weights in the first-level cache. `tasks` are cut into these as far as rows do not do. Rows that
 // are fetched from memory should be so in long runs.

@@ -45,7 +45,7 @@ bool channels_forward(const Call& call) {
   const int64_t ring_rows = min_of(plans.row_reach(distance), max_of(1, p.in_height));
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
-  const bool fetches = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
+  const bool fetches = fetching_input_pays<T>(p);
   const int64_t wanted =
       direct ? direct_block<T>(p, outputs, hot_rows, p.in_width, p.out_height, tasks, fetches)
              : staged_block<A>(outputs, hot_rows, p.in_width, tasks);

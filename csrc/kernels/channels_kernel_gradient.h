@@ -168,7 +168,7 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
   const bool direct_dz =
       is_compute_type<T> && RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
-  const bool fetches = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
+  const bool fetches = fetching_input_pays<T>(p);
 
   // Where rows are few, channels are divided: that costs no sums, but memory is read in shorter
   // runs.
