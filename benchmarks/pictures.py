@@ -234,6 +234,9 @@ RATE = 1.1
 FEW = 4
 """So many cases need half a picture's width."""
 
+MANY = 28
+"""The names of so many are pushed over the right edge."""
+
 
 def roofline(result: dict[str, Any], kind: str, beside: Sequence[str]) -> Figure | None:
     """GFLOP/s against intensity for one family, inference and training; None if no case is the family's.
@@ -250,8 +253,13 @@ def roofline(result: dict[str, Any], kind: str, beside: Sequence[str]) -> Figure
     rates = [
         rate for p in every for rate in (p.ours, p.best, p.roof) if rate is not None and not math.isnan(rate)
     ]
-    # On the left there is room for the rates of copying.
-    x_limits = (min(intensities) / 2, max(intensities) * 1.6)
+    # On the left there is room for the rates of copying, on the right for slanted names where they are crowded.
+    beyond = (
+        1.6
+        if max(len(points(result, other, what)) for other in beside for what in MEASUREMENTS) < MANY
+        else 3.5
+    )
+    x_limits = (min(intensities) / 2, max(intensities) * beyond)
     y_limits = (min(rates) / 1.4, max(rates) * 1.4)
 
     left, right, above, below = 0.75, 0.15, 0.7, 0.6
