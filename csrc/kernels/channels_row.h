@@ -79,11 +79,12 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
     tile.ahead_begin = max_of(0, plan.position_of(t));
     tile.ahead_end = plan.position_of(t + columns);
   };
-  const auto run = [&](int64_t t, TapRange taps, TileFunction<S> function) {
+  const auto run = [&](int64_t t, TapRange taps, TileFunction<S> function, int64_t repeats) {
     const int64_t target = plan.target_first + t * plan.target_step;
     tile.x_first = (plan.position_of(t) + taps.begin * plan.tap_step) * pitch;
     tile.w_first = (plan.kernel_first + taps.begin * plan.kernel_step) * w_pitch;
     tile.tap_count = taps.end - taps.begin;
+    tile.repeats = repeats;
     tile.out = out + target * out_step;
     tile.preactivation =
         preactivation != nullptr ? preactivation + target * preactivation_step : nullptr;
@@ -92,15 +93,20 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
   const TapRange all{0, plan.taps};
   const DenseTiles<S>* const dense = choose_dense_tiles<S>(plan, rows, clipping.zeros != nullptr);
   if (dense != nullptr) {
-    // Tiles of nearly equal width: none of them is narrow.
+    // Tiles of nearly equal width: none of them is narrow. Those of one width that need no clipping
+    // go together.
     const int64_t tiles = ceil_div(plan.count, tile_columns);
+    const int64_t longer = plan.count % tiles;  // so many have a column more than the rest
     const int64_t ratio = plan.result_step / plan.tap_step;
-    for (int64_t i = 0; i < tiles; ++i) {
-      const int64_t t = plan.count * i / tiles, columns = plan.count * (i + 1) / tiles - t;
+    int64_t repeats = 1;
+    for (int64_t i = 0, t = 0, columns; i < tiles; i += repeats, t += repeats * columns) {
+      columns = plan.count / tiles + (i < longer ? 1 : 0);
+      const int64_t alike = (i < longer ? longer : tiles) - i;
+      const int64_t full = t >= plan.full_begin ? max_of(0, plan.full_end - t) / columns : 0;
+      repeats = max_of(1, min_of(alike, full));
       const int64_t position = plan.position_of(t), spread = (columns - 1) * ratio;
-      ask(t, columns);
-      const TileFunction<S>* const functions =
-          t >= plan.full_begin && t + columns <= plan.full_end ? dense->full : dense->clipped;
+      ask(t, repeats * columns);
+      const TileFunction<S>* const functions = full > 0 ? dense->full : dense->clipped;
       TapRange taps = all;
       if (functions == dense->clipped) {
         // The elements that meet the source, and the taps that have any of these.
@@ -120,20 +126,24 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
           }
         }
       }
-      run(t, taps, functions[columns - least_tile_columns]);
+      run(t, taps, functions[columns - least_tile_columns], repeats);
     }
     return;
   }
   int64_t t = 0;
-  for (; t < plan.full_begin; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>);
-  for (; t + tile_columns <= plan.full_end; t += tile_columns) {
-    ask(t, tile_columns);
-    run(t, all, any_tile<tile_columns, 1, S>);
-  }
+  const auto run_full = [&](TileFunction<S> function, int64_t columns) {
+    const int64_t repeats = (plan.full_end - t) / columns;
+    if (repeats == 0) return;
+    run(t, all, function, repeats);
+    t += repeats * columns;
+  };
+  for (; t < plan.full_begin; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>, 1);
+  ask(t, (plan.full_end - t) / tile_columns * tile_columns);
+  run_full(any_tile<tile_columns, 1, S>, tile_columns);
   tile.ahead = nullptr;
-  for (; t + 4 <= plan.full_end; t += 4) run(t, all, any_tile<4, 2, S>);
-  for (; t + 2 <= plan.full_end; t += 2) run(t, all, any_tile<2, 4, S>);
-  for (; t < plan.count; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>);
+  run_full(any_tile<4, 2, S>, 4);
+  run_full(any_tile<2, 4, S>, 2);
+  for (; t < plan.count; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>, 1);
 }
 
 }  // namespace depthwise::DW_ISA

@@ -34,7 +34,7 @@ struct Finish {
 };
 
 // A tile's sums over rows of `tap_count` taps each, for all channels of a block, of numbers that
-// are read and written in type S. The first `single_rows` rows of taps are those of the first row
+// are read and written in type S, and those of `repeats` tiles of as many columns side by side. The first `single_rows` rows of taps are those of the first row
 // of results, the next `shared_rows` of both, the last `second_rows` of the second.
 template <class S>
 struct Tile {
@@ -45,7 +45,8 @@ struct Tile {
   int64_t x_first, x_step, x_tap;  // offsets: tile's first column and tap, next column, next tap
   int64_t w_first, w_tap;
   int64_t channels;
-  S* out;  // the tile's first column
+  int64_t repeats;  // 1 for a clipped tile
+  S* out;           // the first tile's first column
   int64_t out_step, out_row;
   S* preactivation;  // null unless asked for
   int64_t preactivation_step, preactivation_row;
@@ -62,7 +63,7 @@ struct Tile {
 template <class S>
 DW_INLINE Asking asking_of(const Tile<S>& tile, int64_t calls) {
   if (tile.ahead == nullptr) return {};
-  return {*tile.ahead, tile.ahead_begin, tile.ahead_end, calls};
+  return {*tile.ahead, tile.ahead_begin, tile.ahead_end, calls * tile.repeats};
 }
 
 // The paths off the straight one: an activation that is no clamp, a pre-activation to keep.
@@ -95,7 +96,8 @@ template <class S>
 struct Sink {
   using A = Compute<S>;
   const Tile<S>* tile;
-  S* out;
+  S* out;  // the first column of the tile at hand, number `column` from the first tile's
+  int64_t column;
   int64_t out_step, out_row;
   const A* bias;
   Vec<A> low, high;
@@ -105,6 +107,7 @@ struct Sink {
   DW_INLINE Sink(const Tile<S>& t, HalfLines<S>* room)
       : tile(&t),
         out(t.out),
+        column(0),
         out_step(t.out_step),
         out_row(t.out_row),
         bias(t.finish->bias),
@@ -119,6 +122,12 @@ struct Sink {
     const int64_t steps = t.out_step | t.out_row;
     return t.channels * static_cast<int64_t>(sizeof(S)) % 64 == 0 &&
            (reinterpret_cast<uintptr_t>(t.out) | steps * static_cast<int64_t>(sizeof(S))) % 64 == 0;
+  }
+
+  // On to the next tile.
+  DW_INLINE void move(int64_t columns) {
+    column += columns;
+    out += columns * out_step;
   }
 
   // What sums begin with.
@@ -166,7 +175,7 @@ struct Sink {
                DW_INLINE_LAMBDA { store_part(to, clamp(z, low, high), tile->channels); });
     } else {
       each([&](S*, int t, int64_t c, Vec<A> z)
-               DW_INLINE_LAMBDA { finish_slowly(*tile, row, t, c, z); });
+               DW_INLINE_LAMBDA { finish_slowly(*tile, row, column + t, c, z); });
     }
   }
 
@@ -332,36 +341,55 @@ DW_INLINE void over_channels(int64_t begin, int64_t channels, auto at) {
 template <class S>
 using TileFunction = void (*)(const Tile<S>&);
 
+// Calls `at` for each of a tile's repeats; `tile` and `sink` go along.
+template <int columns, class S>
+DW_INLINE void over_repeats(Tile<S>& tile, Sink<S>& sink, auto at) {
+  for (int64_t left = tile.repeats; left > 0; --left) {
+    at();
+    tile.x_first += columns * tile.x_step;
+    sink.move(columns);
+  }
+}
+
 template <int columns, int vectors, class S>
 void any_tile(const Tile<S>& given) {
   using A = Compute<S>;
-  const Tile<S> tile = given;
+  Tile<S> tile = given;
   HalfLines<S> halves;
-  const Sink<S> sink(given, &halves);
+  Sink<S> sink(given, &halves);
   Asking asking = asking_of(tile, tile.channels / lanes<A>);
-  int64_t c = 0;
-  if constexpr (vectors > 1) {
-    for (; c + vectors * lanes<A> <= tile.channels; c += vectors * lanes<A>) {
-      any_tile_at<columns, vectors>(tile, sink, c);
+  over_repeats<columns>(tile, sink, [&]() DW_INLINE_LAMBDA {
+    int64_t c = 0;
+    if constexpr (vectors > 1) {
+      for (; c + vectors * lanes<A> <= tile.channels; c += vectors * lanes<A>) {
+        any_tile_at<columns, vectors>(tile, sink, c);
+      }
     }
-  }
-  over_channels<A>(c, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
-    asking.ask();
-    any_tile_at<columns, 1>(tile, sink, channel);
+    over_channels<A>(c, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
+      asking.ask();
+      any_tile_at<columns, 1>(tile, sink, channel);
+    });
   });
 }
 
 template <int rows, int columns, int stride, bool clipped, class S>
 void dense_tile(const Tile<S>& given) {
-  const Tile<S> tile = given;
+  Tile<S> tile = given;
   HalfLines<S> halves;
-  const Sink<S> sink(given, &halves);
+  Sink<S> sink(given, &halves);
   const Pieces pieces(tile.tap_count);
   Asking asking = asking_of(tile, tile.channels / lanes<Compute<S>>);
-  over_channels<Compute<S>>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
-    asking.ask();
-    dense_tile_at<rows, columns, stride, clipped>(tile, sink, pieces, channel);
-  });
+  const auto once = [&]() DW_INLINE_LAMBDA {
+    over_channels<Compute<S>>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
+      asking.ask();
+      dense_tile_at<rows, columns, stride, clipped>(tile, sink, pieces, channel);
+    });
+  };
+  if constexpr (clipped) {
+    once();
+  } else {
+    over_repeats<columns>(tile, sink, once);
+  }
 }
 
 }  // namespace depthwise::DW_ISA

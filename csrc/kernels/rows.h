@@ -37,8 +37,23 @@ DW_INLINE void convert_span(Compute<T>* to, const T* from, int64_t stride, int64
     }
     return;
   }
+  if (stride == 3) {
+    for (; i < count; i += n) {
+      const int64_t left = 3 * (count - i) - 2;  // as above
+      const T* const p = from + 3 * i;
+      const auto part = [&](int64_t at) DW_INLINE_LAMBDA {
+        if (left >= at + n) return load(p + at);
+        return left > at ? load_part(p + at, left - at) : zero<A>();
+      };
+      store(to + i, third_elements(part(0), part(n), part(2 * n)));
+    }
+    return;
+  }
   for (; i + n <= count; i += n) store(to + i, load_spaced(from + i * stride, stride));
-  if (i < count) {
+  if (i < count && count >= n) {  // the last ones, some of them once more
+    store(to + i, zero<A>());
+    store(to + count - n, load_spaced(from + (count - n) * stride, stride));
+  } else if (i < count) {
     T values[n] = {};
     for (int64_t l = 0; l < count - i; ++l) values[l] = from[(i + l) * stride];
     store(to + i, load(values));

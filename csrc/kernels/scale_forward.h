@@ -1,10 +1,12 @@
 // Forward pass of kernels of one tap: each element is multiplied by its channel's weight. Elements
 // that lie side by side go through the same few vectors of weights over and over, whether they are
-// columns of a plane, which have one weight, or channels.
+// columns of a plane, which have one weight, or channels. Those of a row that do not, or that have
+// several results each, are gathered first.
 #ifndef DEPTHWISE_KERNELS_SCALE_FORWARD_H_
 #define DEPTHWISE_KERNELS_SCALE_FORWARD_H_
 
 #include "channels_convolution.h"
+#include "pixels.h"
 
 namespace depthwise::DW_ISA {
 
@@ -16,50 +18,55 @@ struct Pattern {
   int64_t period;
 };
 
-// After how many elements side by side the channels begin at the first lane again.
-template <class T>
-int64_t channels_period(const depthwise_params& p) {
-  constexpr int64_t n = lanes<Compute<T>>;
-  return p.channels / greatest_common_divisor(p.channels, n) * n;
+// After how many elements of `outputs` channels side by side the weights are the same again, a
+// vector at least: where the channels begin at the first lane again, unless that is far.
+template <class A>
+int64_t channels_period(int64_t outputs) {
+  const int64_t aligned = outputs / greatest_common_divisor(outputs, lanes<A>) * lanes<A>;
+  return aligned <= tuning::most_scale_period ? aligned : round_up(lanes<A>, outputs);
 }
 
-// Images whose elements are runs: dense planes of results, or dense pixels of all channels.
+// Kernels of one tap that meets the image everywhere, with results that are runs: dense planes, or
+// dense pixels of all channels.
 template <class T>
 bool takes_scale(const depthwise_params& p) {
   const auto stays_inside = [](const Axis& a) {
     return a.kernel == 1 && a.pad == 0 && (a.out - 1) * a.stride < a.in;
   };
-  if (p.multiplier != 1 || p.stride_width != 1 || !stays_inside(row_axis(p)) ||
-      !stays_inside(column_axis(p))) {
+  if (!stays_inside(row_axis(p)) || !stays_inside(column_axis(p))) return false;
+  // Columns apart that have channels for vectors need not be gathered.
+  if (p.layout == DEPTHWISE_CHANNELS_LAST && p.multiplier == 1 && p.stride_width > 1 &&
+      p.channels >= lanes<Compute<T>>) {
     return false;
   }
-  const bool saves = p.saved.column != 0;
-  if (p.layout == DEPTHWISE_CHANNELS_FIRST) {
-    return p.x.column == 1 && p.y.column == 1 && (!saves || p.saved.column == 1);
-  }
   const auto is_dense = [&](const depthwise_image_strides& s) {
-    return s.channel == 1 && s.column == p.channels;
+    if (p.layout == DEPTHWISE_CHANNELS_FIRST) return s.column == 1;
+    return s.channel == 1 && s.column == p.channels * p.multiplier;
   };
-  return is_dense(p.x) && is_dense(p.y) && (!saves || is_dense(p.saved)) &&
-         channels_period<T>(p) <= tuning::most_scale_period;
+  return is_dense(p.y) && (p.saved.column == 0 || is_dense(p.saved));
 }
 
-// The runs of a call: of one plane (of an image with channels side by side, of one channel else),
-// whole where its rows touch, then cut into pieces; otherwise row by row.
+// The runs that the results of a call are made in: some rows of a plane that touch, or a part of
+// one. A plane is that of an image with channels side by side, or of one of the input's channels.
 struct ScaleRuns {
-  int64_t planes, each;     // planes of the batch, and runs of each of them
-  int64_t elements, piece;  // of a plane or row, and of each of its runs but the last
-  bool whole;
+  int64_t pixel;          // elements of a column of results
+  int64_t rows, columns;  // of a run
+  int64_t row_runs, column_runs, count;
+  bool direct;  // the input's elements are runs, too
 
-  ScaleRuns(const depthwise_params& p, int64_t period) {
+  explicit ScaleRuns(const depthwise_params& p) {
     const bool first = p.layout == DEPTHWISE_CHANNELS_FIRST;
-    planes = p.batch * (first ? p.channels : 1);
-    elements = p.out_width * (first ? 1 : p.channels);
-    whole = p.stride_height == 1 && p.x.row == elements && p.y.row == elements &&
-            (p.saved.column == 0 || p.saved.row == elements);
-    if (whole) elements *= p.out_height;
-    piece = whole ? round_up(tuning::scale_piece, period) : elements;
-    each = whole ? ceil_div(elements, piece) : p.out_height;
+    pixel = first ? 1 : p.channels * p.multiplier;
+    const int64_t row = p.out_width * pixel;
+    direct = p.stride_width == 1 && p.x.column == pixel && (first || p.multiplier == 1) &&
+             (first || p.x.channel == 1);
+    const bool touch = p.y.row == row && (p.saved.column == 0 || p.saved.row == row) &&
+                       (!direct || (p.stride_height == 1 && p.x.row == row));
+    rows = touch ? min_of(p.out_height, max_of(1, tuning::scale_piece / row)) : 1;
+    columns = rows > 1 ? p.out_width : min_of(p.out_width, max_of(1, tuning::scale_piece / pixel));
+    row_runs = ceil_div(p.out_height, rows);
+    column_runs = ceil_div(p.out_width, columns);
+    count = p.batch * (first ? p.channels : 1) * row_runs * column_runs;
   }
 };
 
@@ -72,8 +79,10 @@ struct Scale {
   A alpha;
   bool streams;
 
-  // `count` elements of x to y and, unless null, the pre-activation.
-  void run(const T* x, T* y, T* preactivation, int64_t count, const Pattern<A>& pattern) const {
+  // `count` elements of x, as they are stored or in the compute type, to y and, unless null, the
+  // pre-activation.
+  template <class S>
+  void run(const S* x, T* y, T* preactivation, int64_t count, const Pattern<A>& pattern) const {
     constexpr int n = lanes<A>;
     const Vec<A> low = broadcast(clamp_to.low), high = broadcast(clamp_to.high);
     int64_t i = 0, at = 0;
@@ -106,57 +115,124 @@ struct Scale {
   }
 };
 
+// The weights and the bias of a call as patterns: of all channels side by side, or of each channel.
+template <class A>
+class Patterns {
+ public:
+  template <class T>
+  bool make(const Call& call) {
+    const depthwise_params& p = *call.params;
+    const int64_t outputs = p.channels * p.multiplier;
+    if (!kernel_.pack(static_cast<const T*>(call.kernel), p) ||
+        !bias_.pack(static_cast<const T*>(call.bias), outputs)) {
+      return false;
+    }
+    if (p.layout == DEPTHWISE_CHANNELS_FIRST) return true;
+    period = channels_period<A>(outputs);
+    if (!memory_.allocate(2 * (period + n) * static_cast<int64_t>(sizeof(A)))) return false;
+    A* const to = memory_.as<A>();
+    for (int64_t i = 0, c = 0; i < period + n; ++i, c = c + 1 < outputs ? c + 1 : 0) {
+      to[i] = kernel_.data[c];
+      to[period + n + i] = bias_of(c);
+    }
+    return true;
+  }
+  Pattern<A> side_by_side() const {
+    const A* const weights = memory_.as<A>();
+    return {weights, weights + period + n, period};
+  }
+  // That of one channel of the output; `room` is for four vectors.
+  Pattern<A> of(int64_t output, A* room) const {
+    for (int64_t v = 0; v < 2 * n; v += n) {
+      store(room + v, broadcast(kernel_.data[output]));
+      store(room + 2 * n + v, broadcast(bias_of(output)));
+    }
+    return {room, room + 2 * n, n};
+  }
+
+  int64_t period = n;
+
+ private:
+  static constexpr int64_t n = lanes<A>;
+  A bias_of(int64_t output) const { return bias_.data != nullptr ? bias_.data[output] : A(0); }
+
+  PackedKernel<A> kernel_;
+  PackedBias<A> bias_;
+  CallMemory memory_;
+};
+
+// The elements of some rows and columns of results, each of them as often as it has results, to the
+// compute type and side by side. The first one is at `from`, its row ends at `row_end`. `line` has
+// room for the columns of one row.
+template <class T>
+void gather_run(Compute<T>* to, Compute<T>* line, const depthwise_params& p, const T* from,
+                const T* row_end, int64_t rows, int64_t columns) {
+  const int64_t step = p.stride_width * p.x.column, row_step = p.stride_height * p.x.row;
+  for (; rows > 0; --rows, from += row_step, row_end += row_step) {
+    if (p.layout == DEPTHWISE_CHANNELS_FIRST) {
+      convert_span(to, from, step, columns);
+      to += columns;
+      continue;
+    }
+    gather_pixels(p.multiplier == 1 ? to : line, from, step, p.x.channel, p.channels, columns,
+                  row_end);
+    if (p.multiplier != 1) repeat_each(to, line, columns * p.channels, p.multiplier);
+    to += columns * p.channels * p.multiplier;
+  }
+}
+
 template <class T>
 bool scale_forward(const Call& call) {
   using A = Compute<T>;
-  constexpr int64_t n = lanes<A>, bytes = sizeof(A);
   const depthwise_params& p = *call.params;
   const bool first = p.layout == DEPTHWISE_CHANNELS_FIRST;
-  PackedKernel<A> kernel;
-  PackedBias<A> bias;
-  CallMemory memory;
-  const int64_t period = first ? n : channels_period<T>(p);
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
-      !bias.pack(static_cast<const T*>(call.bias), p.channels) ||
-      !memory.allocate(first ? 0 : 2 * (period + n) * bytes)) {
-    return false;
-  }
-  const auto weight_of = [&](int64_t c) { return kernel.data[c]; };
-  const auto bias_of = [&](int64_t c) { return bias.data != nullptr ? bias.data[c] : A(0); };
-  if (!first) {
-    A* const weights = memory.as<A>();
-    for (int64_t i = 0, c = 0; i < period + n; ++i, c = c + 1 < p.channels ? c + 1 : 0) {
-      weights[i] = weight_of(c);
-      weights[period + n + i] = bias_of(c);
-    }
-  }
-  const ScaleRuns runs(p, period);
+  Patterns<A> patterns;
+  if (!patterns.template make<T>(call)) return false;
+  const ScaleRuns runs(p);
   const Scale<T> scale{
       clamp_range<A>(p.activation), p.activation, static_cast<A>(p.alpha),
-      streaming_pays<T>(runs.planes * runs.elements * (runs.whole ? 1 : runs.each))};
-  const int64_t count = runs.planes * runs.each, tasks = min_of(max_of(1, call.tasks), count);
+      streaming_pays<T>(p.batch * p.out_height * p.out_width * p.channels * p.multiplier)};
+  const int64_t planes = first ? p.multiplier : 1;  // of results, from one of the input
+  const int64_t tasks = min_of(max_of(1, call.tasks), runs.count);
 
   return parallel(tasks, call.threads, [&](int64_t task) {
-    A repeated[4 * n];
-    for (int64_t i = count * task / tasks; i < count * (task + 1) / tasks; ++i) {
-      const int64_t plane = i / runs.each, run = i % runs.each;
+    ScratchLayout scratch;
+    const int64_t held = runs.direct ? 0 : runs.rows * runs.columns * runs.pixel + lanes<A>;
+    const int64_t gathered_at = scratch.add<A>(held);
+    const int64_t line_at = scratch.add<A>(p.multiplier == 1 ? 0 : held);
+    if (!scratch.allocate()) return false;
+    A* const gathered = scratch.at<A>(gathered_at);
+    A repeated[4 * lanes<A>];
+    for (int64_t i = runs.count * task / tasks; i < runs.count * (task + 1) / tasks; ++i) {
+      const int64_t w = i % runs.column_runs * runs.columns;
+      const int64_t h = i / runs.column_runs % runs.row_runs * runs.rows;
+      const int64_t plane = i / runs.column_runs / runs.row_runs;
       const int64_t channel = first ? plane % p.channels : 0;
       const int64_t image = first ? plane / p.channels : plane;
-      Pattern<A> pattern{memory.as<A>(), memory.as<A>() + period + n, period};
-      if (first) {
-        for (int64_t v = 0; v < 2 * n; v += n) {
-          store(repeated + v, broadcast(weight_of(channel)));
-          store(repeated + 2 * n + v, broadcast(bias_of(channel)));
-        }
-        pattern = {repeated, repeated + 2 * n, period};
+      const int64_t rows = min_of(runs.rows, p.out_height - h);
+      const int64_t columns = min_of(runs.columns, p.out_width - w);
+      const T* const row =
+          image_at<T>(call.x, p.x, image, channel).data + h * p.stride_height * p.x.row;
+      const T* const x = row + w * p.stride_width * p.x.column;
+      if (!runs.direct) {
+        gather_run(gathered, scratch.at<A>(line_at), p, x,
+                   row + (p.in_width - 1) * p.x.column + p.channels, rows, columns);
       }
-      const ImageView<T> x = image_at<T>(call.x, p.x, image, channel);
-      const TargetView<T> y = target_at<T>(call.y, p.y, image, channel);
-      const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, channel);
-      const int64_t row = runs.whole ? 0 : run, at = runs.whole ? run * runs.piece : 0;
-      scale.run(x.data + row * p.stride_height * x.row + at, y.data + row * y.row + at,
-                z.data != nullptr ? z.data + row * z.row + at : nullptr,
-                min_of(runs.piece, runs.elements - at), pattern);
+      for (int64_t m = 0; m < planes; ++m) {
+        const int64_t output = channel * planes + m;
+        const TargetView<T> y = target_at<T>(call.y, p.y, image, output);
+        const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, output);
+        T* const to = y.data + h * y.row + w * y.column;
+        T* const saved = z.data != nullptr ? z.data + h * z.row + w * z.column : nullptr;
+        const Pattern<A> pattern =
+            first ? patterns.of(output, repeated) : patterns.side_by_side();
+        const int64_t count = rows * columns * runs.pixel;
+        if (runs.direct) {
+          scale.run(x, to, saved, count, pattern);
+        } else {
+          scale.run(static_cast<const A*>(gathered), to, saved, count, pattern);
+        }
+      }
     }
     if (scale.streams) finish_streaming();
     return true;

@@ -10,6 +10,7 @@
 #include "columns_kernel_gradient.h"
 #include "pixels_forward.h"
 #include "scale_forward.h"
+#include "turned_planes.h"
 
 namespace depthwise::DW_ISA {
 namespace {
@@ -56,22 +57,24 @@ bool takes_gradients(const depthwise_params& p) {
 }
 bool takes_all(const depthwise_params&) { return true; }
 
-#define DW_FAMILY(family, T, dtype, code, accepts)                                     \
-  {#family "_forward_" dtype, Direction::forward, code, accepts, family##_forward<T>}, \
-      {#family "_input_gradient_" dtype, Direction::input_gradient, code, accepts,     \
-       family##_input_gradient<T>},                                                    \
-  {                                                                                    \
-    #family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,      \
-        family##_kernel_gradient<T>                                                    \
+#define DW_FAMILY(family, T, dtype, code, accepts, kernel)                                   \
+  {#family "_forward_" dtype, Direction::forward, code, accepts, kernel(family##_forward<T>)}, \
+      {#family "_input_gradient_" dtype, Direction::input_gradient, code, accepts,           \
+       kernel(family##_input_gradient<T>)},                                                  \
+  {                                                                                          \
+    #family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,            \
+        kernel(family##_kernel_gradient<T>)                                                  \
   }
+#define DW_AS_IT_IS(kernel) kernel
+#define DW_TURNING(...) along_longer<__VA_ARGS__>
 #define DW_KERNELS(T, dtype, code)                                                             \
   {"scale_forward_" dtype, Direction::forward, code, takes_scale<T>, scale_forward<T>},        \
       {"pixels_forward_" dtype, Direction::forward, code, takes_pixels<T>, pixels_forward<T>}, \
       {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>,            \
        channels_gradients<T>},                                                                 \
-      DW_FAMILY(channels, T, dtype, code, takes_channels<T>),                                  \
-      DW_FAMILY(columns, T, dtype, code, takes_columns),                                       \
-      DW_FAMILY(channels, T, dtype "_any", code, takes_all)
+      DW_FAMILY(channels, T, dtype, code, takes_channels<T>, DW_AS_IT_IS),                     \
+      DW_FAMILY(columns, T, dtype, code, takes_columns, DW_TURNING),                           \
+      DW_FAMILY(channels, T, dtype "_any", code, takes_all, DW_AS_IT_IS)
 
 constexpr Kernel table[] = {
     DW_KERNELS(float, "float32", DEPTHWISE_FLOAT32),

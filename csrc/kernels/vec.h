@@ -249,6 +249,33 @@ DW_INLINE Vec<double> even_elements(Vec<double> a, Vec<double> b) {
 #endif
 }
 
+// Of three adjacent vectors, every third element.
+DW_INLINE Vec<float> third_elements(Vec<float> a, Vec<float> b, Vec<float> c) {
+#if DW_VECTOR_BYTES == 64
+  const Vec<float> ab =
+      DW_SHUFFLE(float, a, b, 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0);
+  return DW_SHUFFLE(float, ab, c, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29);
+#elif DW_VECTOR_BYTES == 32
+  const Vec<float> ab = DW_SHUFFLE(float, a, b, 0, 3, 6, 9, 12, 15, 0, 0);
+  return DW_SHUFFLE(float, ab, c, 0, 1, 2, 3, 4, 5, 10, 13);
+#else
+  const Vec<float> ab = DW_SHUFFLE(float, a, b, 0, 3, 6, 0);
+  return DW_SHUFFLE(float, ab, c, 0, 1, 2, 5);
+#endif
+}
+DW_INLINE Vec<double> third_elements(Vec<double> a, Vec<double> b, Vec<double> c) {
+#if DW_VECTOR_BYTES == 64
+  const Vec<double> ab = DW_SHUFFLE(double, a, b, 0, 3, 6, 9, 12, 15, 0, 0);
+  return DW_SHUFFLE(double, ab, c, 0, 1, 2, 3, 4, 5, 10, 13);
+#elif DW_VECTOR_BYTES == 32
+  const Vec<double> ab = DW_SHUFFLE(double, a, b, 0, 3, 6, 0);
+  return DW_SHUFFLE(double, ab, c, 0, 1, 2, 5);
+#else
+  (void)c;
+  return DW_SHUFFLE(double, a, b, 0, 3);
+#endif
+}
+
 // And those at odd places.
 DW_INLINE Vec<float> odd_elements(Vec<float> a, Vec<float> b) {
 #if DW_VECTOR_BYTES == 64

@@ -1,0 +1,63 @@
+// Planes of the columns family whose rows are too short for vectors: with rows and columns exchanged, their columns may
+// be long enough.
+#ifndef DEPTHWISE_KERNELS_TURNED_PLANES_H_
+#define DEPTHWISE_KERNELS_TURNED_PLANES_H_
+
+#include "planes.h"
+
+namespace depthwise::DW_ISA {
+
+// Vectors that a plane of results takes, its rows staged with `reach` zeros between them.
+inline int64_t plane_vectors(int64_t rows, int64_t columns, int64_t reach, int64_t lane_count) {
+  const int64_t by_row = rows * ceil_div(columns, lane_count);
+  if (columns >= lane_count) return by_row;
+  return min_of(by_row, ceil_div(rows * (columns + reach), lane_count));
+}
+
+// Whether exchanging rows and columns saves enough vectors to pay for staging columns as rows. Two
+// cores of a Zen 5 took TODO
+inline bool turning_pays(const depthwise_params& p, int64_t lane_count) {
+  const auto reach = [](const Axis& a) { return (a.kernel - 1) * a.dilation / a.stride; };
+  const int64_t as_is = plane_vectors(p.out_height, p.out_width, reach(column_axis(p)), lane_count);
+  const int64_t turned = plane_vectors(p.out_width, p.out_height, reach(row_axis(p)), lane_count);
+  return 3 * turned <= 2 * as_is;
+}
+
+// The same convolution with rows and columns exchanged.
+inline depthwise_params turned(const depthwise_params& p) {
+  depthwise_params other = p;
+  const auto exchange = [](auto& a, auto& b) {
+    const auto first = a;
+    a = b;
+    b = first;
+  };
+  exchange(other.in_height, other.in_width);
+  exchange(other.out_height, other.out_width);
+  exchange(other.kernel_height, other.kernel_width);
+  exchange(other.stride_height, other.stride_width);
+  exchange(other.dilation_height, other.dilation_width);
+  exchange(other.pad_top, other.pad_left);
+  exchange(other.x.row, other.x.column);
+  exchange(other.y.row, other.y.column);
+  exchange(other.saved.row, other.saved.column);
+  exchange(other.dy.row, other.dy.column);
+  exchange(other.dx.row, other.dx.column);
+  exchange(other.kernel.row, other.kernel.column);
+  exchange(other.dkernel.row, other.dkernel.column);
+  return other;
+}
+
+// A kernel of the columns family, on the planes as they are or turned.
+template <bool (*run)(const Call&)>
+bool along_longer(const Call& call) {
+  const bool is_double = call.params->dtype == DEPTHWISE_FLOAT64;
+  if (!turning_pays(*call.params, is_double ? lanes<double> : lanes<float>)) return run(call);
+  const depthwise_params params = turned(*call.params);
+  Call other = call;
+  other.params = &params;
+  return run(other);
+}
+
+}  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_TURNED_PLANES_H_
