@@ -14,9 +14,6 @@ VECTOR_BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}
 PROPORTION = 16
 """Taps may reach over so many times the image and the kernel in the columns family (csrc/kernels/table.cc)."""
 
-PERIOD = 2048
-"""Elements after which the weights of the scale family repeat, at most (csrc/kernels/tuning.h)."""
-
 
 def family(case: Case, isa: str, what: str) -> str:
     """The family whose kernels run a layer, one of `FAMILIES`.
@@ -24,7 +21,8 @@ def family(case: Case, isa: str, what: str) -> str:
     Inference goes to the first of these that takes it, training to one of the last two (its forward pass goes where
     inference does):
 
-    - scale: one tap, in unit steps along columns, without padding or multiplier;
+    - scale: one tap without padding, but for channels-last images with channels for a vector, a stride along columns
+      and no multiplier;
     - pixels: a channels-last image with output channels for half of a vector, or with unit steps for five eighths;
     - channels: a channels-last image with output channels for a third of a vector, or a channels-first one without a
       multiplier and with channels for a vector, for half of one where planes are narrow or the stride is 3, or for
@@ -62,6 +60,7 @@ def family(case: Case, isa: str, what: str) -> str:
 
 def _is_scale(case: Case, lanes: int) -> bool:
     padded = case.padding not in ("same", "valid") and any(map(any, case.padding))
-    if case.kernel != (1, 1) or case.multiplier != 1 or case.strides[1] != 1 or padded:
+    if case.kernel != (1, 1) or padded:
         return False
-    return case.data_format == "channels_first" or math.lcm(case.channels, lanes) <= PERIOD
+    unit, last = case.strides[1] == 1, case.data_format == "channels_last"
+    return unit or not last or case.multiplier > 1 or case.channels < lanes

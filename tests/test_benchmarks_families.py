@@ -95,20 +95,26 @@ class TestInference:
     @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
     def test_one_tap_goes_to_the_scale_family(self, layout: DataFormat) -> None:
         case = replace(FIRST, kernel=(1, 1), data_format=layout)
-        for scaled in (case, replace(case, strides=(2, 1)), replace(case, padding=((0, 0), (0, 0)))):
+        for scaled in (
+            case,
+            replace(case, strides=(2, 3)),
+            replace(case, multiplier=2),
+            replace(case, padding=((0, 0), (0, 0))),
+            replace(case, channels=1031),
+        ):
             assert family(scaled, "avx2", "inference") == "scale"
             assert family(scaled, "avx2", "training") != "scale"
-        for other in (
-            replace(case, kernel=(1, 2)),
-            replace(case, strides=(1, 2)),
-            replace(case, multiplier=2),
-            replace(case, padding=((0, 0), (1, 0))),
-        ):
+        for other in (replace(case, kernel=(1, 2)), replace(case, padding=((0, 0), (1, 0)))):
             assert family(other, "avx2", "inference") != "scale"
 
-    def test_weights_that_hardly_repeat_do_not(self) -> None:
-        case = Case(9, 8, 1031, (1, 1))
-        assert family(case, "avx512", "inference") == "channels"
+    @pytest.mark.parametrize(
+        ("channels", "multiplier", "kind"), [(16, 1, "channels"), (15, 1, "scale"), (16, 2, "scale")]
+    )
+    def test_columns_apart_with_channels_for_a_vector_do_not(
+        self, channels: int, multiplier: int, kind: str
+    ) -> None:
+        case = Case(9, 8, channels, (1, 1), (1, 2), multiplier=multiplier)
+        assert family(case, "avx512", "inference") == kind
         assert family(replace(case, data_format="channels_first"), "avx512", "inference") == "scale"
 
     def test_what_neither_takes_goes_where_training_goes(self) -> None:

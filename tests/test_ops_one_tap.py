@@ -51,6 +51,23 @@ def test_strides_padding_and_multipliers(dtype: str, data_format: str) -> None:
         check_exactly(Case((5, 19), ONE, 21, 2, data_format=data_format, **option), dtype)
 
 
+# Rows that are gathered go several to a run, or in parts where one of them is long.
+@pytest.mark.parametrize("data_format", LAYOUTS)
+@pytest.mark.parametrize(("stride", "multiplier"), [(1, 2), (1, 3), (1, 5), (2, 1), (3, 1), (4, 1), (3, 2)])
+def test_gathered_rows_and_parts_of_rows(
+    dtype: str, data_format: str, stride: int, multiplier: int, isa: str
+) -> None:
+    vector = lanes(isa, dtype)
+    for columns in (1, 2, vector - 1, vector, vector + 1, 2 * vector + 3):
+        for channels in (1, 5, 2 * vector + 1):
+            size = (67, (columns - 1) * stride + 1)
+            case = Case(size, ONE, channels, strides=(1, stride), multiplier=multiplier)
+            check_exactly(replace(case, data_format=data_format, activation="relu"), dtype)
+    for channels, width in ((3, 4999), (2111, 3)):
+        case = Case((2, width), ONE, channels, strides=(1, stride), multiplier=multiplier)
+        check_exactly(replace(case, data_format=data_format), dtype)
+
+
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("data_format", LAYOUTS)
 @pytest.mark.parametrize("activation", ["silu", "gelu", "tanh"])

@@ -176,8 +176,21 @@ def test_real_numbers_in_tiles_with_dilations_and_padding(dtype: str) -> None:
     for case in (
         Case((11, 26), (3, 7), 33, padding="same", dilation_rate=(2, 3), activation="silu"),
         Case((9, 13), (4, 11), 17, strides=(1, 2), padding=((6, 2), (12, 3)), activation="relu"),
+        Case((5, 69), (3, 3), 33, padding="same", activation="silu"),  # tiles of one width in one call
     ):
         check_within_bounds(case, dtype)
+
+
+# Taps that are no further apart than results: many channels of a few columns at a time.
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("channels", [63, 64, 65, 131])
+@pytest.mark.parametrize("padding", ["valid", "same", ((1, 0), (3, 5))], ids=str)
+def test_columns_that_have_no_elements_in_common(dtype: str, channels: int, padding: Any) -> None:
+    for kernel_width, stride in ((1, 1), (1, 3), (2, 2), (2, 3), (3, 3)):
+        for width in (kernel_width, 4 * stride + kernel_width, 13 * stride):
+            for height, stride_height in ((1, 1), (2, 2), (3, 1)):
+                case = Case((7, width), (height, kernel_width), channels, strides=(stride_height, stride))
+                check_exactly(dataclasses.replace(case, padding=padding, activation="relu"), dtype)
 
 
 # A clipped tile multiplies zeros where an element lies on the padding, which a weight that is not finite would spoil.

@@ -101,13 +101,14 @@ struct RowMaker {
   // Target row h and, if `distance` is not 0, the one so far after it. Returns whether it made that
   // one, too.
   bool make(int64_t h, int64_t distance) const {
-    const AxisPlan& rows = plans.rows[h % plans.row_classes];
-    const int64_t t = (h - rows.target_first) / rows.target_step;
+    const AxisPlan& rows = plans.rows[plans.row_classes == 1 ? 0 : h % plans.row_classes];
+    const int64_t t = quotient(h - rows.target_first, rows.target_step);
     const int64_t position = rows.position_of(t);
     const TapRange range = rows.valid_taps(t);
-    const int64_t shift = pair_shift(rows);
+    int64_t shift = 0;
     TapRange second{range.end, range.end};  // of the second row, as taps of this one
     if (distance != 0) {
+      shift = pair_shift(rows);
       const TapRange other = rows.valid_taps(t + distance / rows.target_step);
       if (range.begin < range.end && other.begin < other.end) {
         second = {other.begin + shift, other.end + shift};
@@ -128,17 +129,16 @@ struct RowMaker {
     Tile<S> tile{};
     tile.rows = taps;
     tile.channels = source.channels * source.multiplier;
-    tile.out_step = target.column;
     tile.out_row = second_row != 0 ? second_row : distance * target.row;
-    tile.preactivation_step = preactivation.column;
     tile.preactivation_row = second_row != 0 ? second_row : distance * preactivation.row;
     tile.finish = &finish;
     tile.single_rows = (both ? second.begin : range.end) - range.begin;
     tile.shared_rows = both ? range.end - second.begin : 0;
     tile.second_rows = both ? second.end - range.end : 0;
-    tile.out = target.data + h * target.row;
-    tile.preactivation =
-        preactivation.data != nullptr ? preactivation.data + h * preactivation.row : nullptr;
+    const RowTarget<S> to{
+        target.data + h * target.row, target.column,
+        preactivation.data != nullptr ? preactivation.data + h * preactivation.row : nullptr,
+        preactivation.column};
     // While this row is computed, the rows that the next one needs besides are on their way.
     const int64_t step = both ? rows.tap_step : 1, more = both ? 2 * shift : rows.result_step;
     const int64_t next = position + (rows.taps - 1 + (both ? shift : 0)) * rows.tap_step + step;
@@ -150,7 +150,7 @@ struct RowMaker {
     }
     for (int64_t i = 0; i < plans.column_classes; ++i) {
       const bool asks = i == 0 && ahead.count > 0;
-      run_row(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, tile,
+      run_row(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, to, tile,
               asks ? &ahead : nullptr);
     }
     return both;

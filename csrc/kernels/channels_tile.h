@@ -34,8 +34,9 @@ struct Finish {
 };
 
 // A tile's sums over rows of `tap_count` taps each, for all channels of a block, of numbers that
-// are read and written in type S, and those of `repeats` tiles of as many columns side by side. The first `single_rows` rows of taps are those of the first row
-// of results, the next `shared_rows` of both, the last `second_rows` of the second.
+// are read and written in type S, and those of `repeats` tiles of as many columns side by side. The
+// first `single_rows` rows of taps are those of the first row of results, the next `shared_rows` of
+// both, the last `second_rows` of the second.
 template <class S>
 struct Tile {
   using A = Compute<S>;
@@ -233,8 +234,30 @@ struct Pieces {
 
   explicit Pieces(int64_t all)
       : count(ceil_div(all, most_piece_taps)),
-        taps(all / max_of(1, count)),
-        longer(all % max_of(1, count)) {}
+        taps(quotient(all, max_of(1, count))),
+        longer(all - taps * count) {}
+
+  // Calls add.operator()<n>() for each piece, of n taps, in order.
+  DW_INLINE void each(auto&& add) const {
+    for (int64_t i = 0; i < count; ++i) {
+      switch (taps + (i < longer ? 1 : 0)) {
+        case 1:
+          add.template operator()<1>();
+          break;
+        case 2:
+          add.template operator()<2>();
+          break;
+        case 3:
+          add.template operator()<3>();
+          break;
+        case 4:
+          add.template operator()<4>();
+          break;
+        default:
+          add.template operator()<most_piece_taps>();
+      }
+    }
+  }
 };
 
 // Adds `taps` adjacent taps to the rows of results [first, last) of a dense tile: each element of
@@ -305,27 +328,9 @@ DW_INLINE void dense_tile_at(const Tile<S>& tile, const Sink<S>& sink, const Pie
       add_rows.template operator()<0, 2>(tile.shared_rows);
       add_rows.template operator()<1, 2>(tile.second_rows);
     }
-  };
-  for (int64_t i = 0; i < pieces.count; ++i) {
-    const int64_t taps = pieces.taps + (i < pieces.longer ? 1 : 0);
-    switch (taps) {
-      case 1:
-        add.template operator()<1>();
-        break;
-      case 2:
-        add.template operator()<2>();
-        break;
-      case 3:
-        add.template operator()<3>();
-        break;
-      case 4:
-        add.template operator()<4>();
-        break;
-      default:
-        add.template operator()<most_piece_taps>();
-    }
     first_tap += taps;
-  }
+  };
+  pieces.each(add);
 #pragma GCC unroll 2
   for (int o = 0; o < rows; ++o) sink.template put<columns, 1>(o, channel, sums[o]);
 }

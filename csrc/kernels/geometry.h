@@ -14,6 +14,8 @@ namespace depthwise::DW_ISA {
 inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }  // a >= 0, b > 0
+// a / b where b is 1 more often than not: a division takes longer than a look.
+inline int64_t quotient(int64_t a, int64_t b) { return b == 1 ? a : a / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 // Sizes of one axis of the convolution.
@@ -46,11 +48,13 @@ struct AxisPlan {
 
   int64_t position_of(int64_t t) const { return position + t * result_step; }
   bool is_clipped() const { return full_begin > 0 || full_end < count; }
+  // Whether neighbouring results may have elements of the source in common.
+  bool overlaps() const { return taps * tap_step > result_step; }
 
   TapRange valid_taps(int64_t t) const {
     const int64_t p = position_of(t);
     int64_t begin = p >= 0 ? 0 : ceil_div(-p, tap_step);
-    int64_t end = p >= extent ? 0 : (extent - 1 - p) / tap_step + 1;
+    int64_t end = p >= extent ? 0 : quotient(extent - 1 - p, tap_step) + 1;
     begin = min_of(begin, taps);
     end = max_of(begin, min_of(end, taps));
     return {begin, end};

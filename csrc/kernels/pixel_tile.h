@@ -84,24 +84,7 @@ template <int rows, int stride, class T>
       x += taps * s.row_step;
       w += taps * s.weights_row;
     };
-    for (int64_t i = 0; i < pieces.count; ++i) {
-      switch (pieces.taps + (i < pieces.longer ? 1 : 0)) {
-        case 1:
-          add.template operator()<1>();
-          break;
-        case 2:
-          add.template operator()<2>();
-          break;
-        case 3:
-          add.template operator()<3>();
-          break;
-        case 4:
-          add.template operator()<4>();
-          break;
-        default:
-          add.template operator()<most_piece_taps>();
-      }
-    }
+    pieces.each(add);
     put_pixels<rows>(s, p, sums);
     first = (first + lanes<A>) % s.pixel;
   }

@@ -224,8 +224,7 @@ bool scale_forward(const Call& call) {
         const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, output);
         T* const to = y.data + h * y.row + w * y.column;
         T* const saved = z.data != nullptr ? z.data + h * z.row + w * z.column : nullptr;
-        const Pattern<A> pattern =
-            first ? patterns.of(output, repeated) : patterns.side_by_side();
+        const Pattern<A> pattern = first ? patterns.of(output, repeated) : patterns.side_by_side();
         const int64_t count = rows * columns * runs.pixel;
         if (runs.direct) {
           scale.run(x, to, saved, count, pattern);

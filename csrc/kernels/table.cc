@@ -57,13 +57,13 @@ bool takes_gradients(const depthwise_params& p) {
 }
 bool takes_all(const depthwise_params&) { return true; }
 
-#define DW_FAMILY(family, T, dtype, code, accepts, kernel)                                   \
+#define DW_FAMILY(family, T, dtype, code, accepts, kernel)                                     \
   {#family "_forward_" dtype, Direction::forward, code, accepts, kernel(family##_forward<T>)}, \
-      {#family "_input_gradient_" dtype, Direction::input_gradient, code, accepts,           \
-       kernel(family##_input_gradient<T>)},                                                  \
-  {                                                                                          \
-    #family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,            \
-        kernel(family##_kernel_gradient<T>)                                                  \
+      {#family "_input_gradient_" dtype, Direction::input_gradient, code, accepts,             \
+       kernel(family##_input_gradient<T>)},                                                    \
+  {                                                                                            \
+    #family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,              \
+        kernel(family##_kernel_gradient<T>)                                                    \
   }
 #define DW_AS_IT_IS(kernel) kernel
 #define DW_TURNING(...) along_longer<__VA_ARGS__>
