@@ -25,8 +25,8 @@ def family(case: Case, isa: str, what: str) -> str:
       and no multiplier;
     - pixels: a channels-last image with output channels for half of a vector, or with unit steps for five eighths;
     - channels: a channels-last image with output channels for a third of a vector, or a channels-first one without a
-      multiplier and with channels for a vector, for half of one where planes are narrow or the stride is 3, or for
-      three quarters of one where the kernel has 64 taps;
+      multiplier and with channels for a vector, for half of one where planes are narrow both ways or the stride is 3,
+      or for three quarters of one where the kernel has 64 taps;
     - columns: the rest, but for dilations out of all proportion to the image, which go to channels after all.
 
     (Images of which not even a few rows of a few columns fit the second-level cache do not go to pixels. That is
@@ -48,14 +48,31 @@ def family(case: Case, isa: str, what: str) -> str:
     if last and 3 * outputs >= lanes:
         return "channels"
     if not last and case.multiplier == 1:
-        width = case.output_size[1]
-        narrow = 3 * width < 2 * lanes * math.ceil(width / lanes) or case.strides[1] >= 3
+        along = 0 if _is_turned(case, lanes) else 1
+        size = case.output_size[along]
+        narrow = 3 * size < 2 * lanes * math.ceil(size / lanes) or case.strides[along] >= 3
         few = 0.5 if narrow else 0.75 if math.prod(case.kernel) >= 64 else 1
         if case.channels >= few * lanes:
             return "channels"
     axes = zip((case.height, case.width), case.kernel, case.dilation, strict=True)
     in_proportion = all((kernel - 1) * rate <= PROPORTION * (size + kernel) for size, kernel, rate in axes)
     return "columns" if in_proportion else "channels"
+
+
+def _is_turned(case: Case, lanes: int) -> bool:
+    """Whether the columns family works with rows and columns exchanged (csrc/kernels/turned_planes.h)."""
+    size = case.output_size
+    axes = zip(case.kernel, case.dilation, case.strides, strict=True)
+    reach = [(kernel - 1) * rate // stride for kernel, rate, stride in axes]
+
+    def vectors(along: int) -> int:
+        rows, columns = size[1 - along], size[along]
+        by_row = rows * math.ceil(columns / lanes)
+        if columns >= lanes:
+            return by_row
+        return min(by_row, math.ceil(rows * (columns + reach[along]) / lanes))
+
+    return size[1] < lanes and 3 * vectors(0) <= 2 * vectors(1)
 
 
 def _is_scale(case: Case, lanes: int) -> bool:

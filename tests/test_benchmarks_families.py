@@ -59,6 +59,22 @@ class TestTraining:
         case = Case(20, width, channels, kernel, (stride, stride), data_format="channels_first")
         assert family(case, "avx512", "training") == kind
 
+    @pytest.mark.parametrize(
+        ("size", "kernel", "kind"),
+        [
+            # In vectors along columns and along rows, whose padding counts:
+            ((128, 3), (3, 3), "columns"),  # 24 and 40
+            ((128, 6), (3, 3), "channels"),  # 48 and 64
+            ((128, 16), (3, 3), "columns"),  # full rows stay
+            ((40, 9), (1, 1), "channels"),
+        ],
+    )
+    def test_narrow_planes_that_are_turned_are_none(
+        self, size: tuple[int, int], kernel: tuple[int, int], kind: str
+    ) -> None:
+        case = Case(*size, 8, kernel, data_format="channels_first")
+        assert family(case, "avx512", "training") == kind
+
     @pytest.mark.parametrize(("rate", "kind"), [(96, "columns"), (97, "channels")])
     def test_dilations_out_of_proportion_do_not(self, rate: int, kind: str) -> None:
         # 2 * 96 is 16 times the image's 9 rows and the kernel's 3.

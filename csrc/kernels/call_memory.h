@@ -74,6 +74,19 @@ bool parallel(int64_t count, int threads, const Body& body) {
   return __atomic_load_n(&context.failed, __ATOMIC_RELAXED) == 0;
 }
 
+// The same where bodies may be brief: neighbours go together, in about `tasks` runs, for each one
+// that a thread begins has to be claimed.
+template <class Body>
+bool parallel_in_runs(int64_t count, int64_t tasks, int threads, const Body& body) {
+  const int64_t runs = min_of(count, max_of(1, tasks));
+  return parallel(runs, threads, [&](int64_t run) {
+    for (int64_t i = count * run / runs; i < count * (run + 1) / runs; ++i) {
+      if (!body(i)) return false;
+    }
+    return true;
+  });
+}
+
 // A range cut into pieces of one size, of which the last takes the rest, so that none is smaller.
 struct Blocks {
   int64_t total, size, count;

@@ -238,15 +238,26 @@ int64_t direct_block(const depthwise_params& p, int64_t outputs, int64_t rows, i
   return min_of(max_of(wanted, tuning::least_block_vectors) * lanes<A>, outputs);
 }
 
-// Channels of a block whose rows are staged: they may fill the second-level cache. Rather than into
-// blocks of rows, which stage the rows between them twice, `tasks` are cut into these.
+// Vectors of channels that a block has at most whose rows are transposed as they are staged: each
+// channel is a stream of memory.
+inline int64_t most_staged_vectors(const depthwise_image_strides& source, int64_t width,
+                                   bool fetches) {
+  if (source.column != 1 || source.channel == 1) return INT64_MAX;
+  if (fetches && width >= tuning::fetched_plane_columns) return tuning::fetched_plane_vectors;
+  return width >= tuning::plane_columns ? tuning::plane_vectors : INT64_MAX;
+}
+
+// Channels of a block whose rows are staged, `most` vectors of them: they may fill the second-level
+// cache. Rather than into blocks of rows, which stage the rows between them twice, `tasks` are cut
+// into these.
 template <class A>
-int64_t staged_block(int64_t outputs, int64_t rows, int64_t width, int64_t tasks) {
+int64_t staged_block(int64_t outputs, int64_t rows, int64_t width, int64_t tasks,
+                     int64_t most = INT64_MAX) {
   constexpr int64_t vector = lanes<A> * static_cast<int64_t>(sizeof(A));
   const int64_t fitting = max_of(tuning::staged_bytes / (max_of(1, rows * width) * vector), 1);
   const int64_t share = ceil_div(outputs, max_of(1, tasks) * lanes<A>);
   const int64_t wanted = min_of(fitting, max_of(share, tuning::least_staged_vectors));
-  return min_of(wanted * lanes<A>, outputs);
+  return min_of(min_of(wanted, most) * lanes<A>, outputs);
 }
 
 }  // namespace depthwise::DW_ISA

@@ -46,10 +46,14 @@ bool channels_forward(const Call& call) {
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
   const bool fetches = fetching_input_pays<T>(p);
-  const int64_t wanted = direct
-                             ? direct_block<T>(p, outputs, plans.rows[0].overlaps() ? hot_rows : 0,
-                                               p.in_width, p.out_height, tasks, fetches)
-                             : staged_block<A>(outputs, hot_rows, p.in_width, tasks);
+  const int64_t wanted =
+      direct
+          ? direct_block<T>(p, outputs, plans.rows[0].overlaps() ? hot_rows : 0, p.in_width,
+                            p.out_height, tasks, fetches)
+          : staged_block<A>(outputs, hot_rows, p.in_width, tasks,
+                            most_staged_vectors(
+                                p.x, p.in_width,
+                                fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels)));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   const int64_t block_rows = row_block(p.out_height, p.batch * channels.count, call.tasks);
   const int64_t row_blocks = ceil_div(p.out_height, block_rows);

@@ -180,7 +180,8 @@ bool channels_input_gradient(const Call& call) {
   const bool fetches = fetching_pays<T>(p.batch * p.out_height * p.out_width * outputs);
   const int64_t wanted =
       direct ? direct_block<T>(p, outputs, ring_rows + 1, p.out_width, p.in_height, tasks, fetches)
-             : staged_block<A>(outputs, ring_rows + 1, p.out_width, tasks);
+             : staged_block<A>(outputs, ring_rows + 1, p.out_width, tasks,
+                               most_staged_vectors(p.dy, p.out_width, fetches));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   const int64_t block_rows = row_block(p.in_height, p.batch * channels.count, call.tasks);
   const int64_t row_blocks = ceil_div(p.in_height, block_rows);

@@ -63,7 +63,7 @@ bool columns_forward(const Call& call) {
   const bool adjacent = p.stride_height == 1 && p.stride_width == 1 && p.dilation_height == 1 &&
                         p.dilation_width == 1;
 
-  return parallel(tasks.count, call.threads, [&](int64_t index) {
+  return parallel_in_runs(tasks.count, call.tasks, call.threads, [&](int64_t index) {
     const PlaneTask task = tasks[index];
     ScratchLayout scratch;
     const int64_t data_at = scratch.add<A>(phases.elements<A>());

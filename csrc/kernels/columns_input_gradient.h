@@ -69,7 +69,7 @@ bool columns_input_gradient(const Call& call) {
   const bool interleave = plans.column_classes == 2 && p.dx.column == 1;
   const int64_t most_taps = p.multiplier * p.kernel_height * p.kernel_width;
 
-  return parallel(tasks.count, call.threads, [&](int64_t index) {
+  return parallel_in_runs(tasks.count, call.tasks, call.threads, [&](int64_t index) {
     const PlaneTask task = tasks[index];
     ScratchLayout scratch;
     const int64_t data_at = scratch.add<A>(p.multiplier * plane_elements + 2 * lanes<A>);

@@ -105,10 +105,10 @@ class PlaneGradient {
         !partials_.allocate(parts_ * outputs_ * (taps_ + 1) * static_cast<int64_t>(sizeof(A)))) {
       return false;
     }
-    return parallel(
-               parts_ * p_.channels, call_.threads,
-               [&](int64_t task) { return sum_part(task / p_.channels, task % p_.channels); }) &&
-           parallel(outputs_, call_.threads, [&](int64_t output) { return write(output); });
+    const auto sum = [&](int64_t task) { return sum_part(task / p_.channels, task % p_.channels); };
+    const auto write = [&](int64_t output) { return write_sums(output); };
+    return parallel_in_runs(parts_ * p_.channels, call_.tasks, call_.threads, sum) &&
+           parallel_in_runs(outputs_, call_.tasks, call_.threads, write);
   }
 
  private:
@@ -202,7 +202,7 @@ class PlaneGradient {
   }
 
   // Adds up the parts of one output channel, in order.
-  bool write(int64_t output) const {
+  bool write_sums(int64_t output) const {
     ScratchLayout scratch;
     const int64_t total_at = scratch.add<A>(taps_ + 1 + lanes<A>);
     if (!scratch.allocate()) return false;

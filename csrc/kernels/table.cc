@@ -32,7 +32,8 @@ template <class T>
 bool takes_planes(const depthwise_params& p) {
   constexpr int64_t n = lanes<Compute<T>>;
   if (p.multiplier != 1) return false;
-  const bool narrow = 3 * p.out_width < 2 * round_up(p.out_width, n) || p.stride_width >= 3;
+  const Axis along = turning_pays(p, n) ? row_axis(p) : column_axis(p);
+  const bool narrow = 3 * along.out < 2 * round_up(along.out, n) || along.stride >= 3;
   const bool many_taps = p.kernel_height * p.kernel_width >= 64;
   return p.channels >= n || (narrow && 2 * p.channels >= n) ||
          (many_taps && 4 * p.channels >= 3 * n);

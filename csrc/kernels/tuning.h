@@ -47,8 +47,21 @@ constexpr int64_t least_task_rows = 4;
 // do not stream.
 constexpr int64_t least_block_vectors = 4;
 constexpr int64_t least_staged_vectors = 6;
-// And a block of a kernel's gradient whose rows are fetched from memory: both gradients of 3x3 at
-// stride 2 on 32 images of 14x14x512 took two cores of a Zen 5 764 us with 4 and 620 with 16.
+
+// Vectors of channels that a block has at most where planes of at least so many columns are
+// transposed as they are staged, in cache and from memory. Two cores of a Zen 5 took with 6 or
+// more, 2 and 1 of them, in us, for 3x3 at stride 2 on 56x56x144 56, 46 and 46, on 112x112x64 144,
+// 130 and 124, for 3x3 on 56x56x128 86, 75 and 73, for 5x5 on 28x28x240 68, 61 and 67; on 14x14x512
+// 20, 26 and 33. From memory, in ms: 3x3 on 8 of 112x112x64 2.6, 2.3 and 1.9, on 12 of
+// 56x56x128 2.5, 2.3 and 1.9; 5x5 on 12 of 30x30x500 2.8 and, with 1, 3.2.
+constexpr int64_t plane_columns = 28;
+constexpr int64_t plane_vectors = 2;
+constexpr int64_t fetched_plane_columns = 48;
+constexpr int64_t fetched_plane_vectors = 1;
+
+// Vectors of channels that a block of a kernel's gradient has at least whose rows are fetched from
+// memory: both gradients of 3x3 at stride 2 on 32 images of 14x14x512 took two cores of a Zen 5 764
+// us with 4 and 620 with 16.
 constexpr int64_t least_fetched_vectors = 16;
 
 // Rows that could be read in place are staged where each element is used at least so often, and a
