@@ -144,6 +144,43 @@ def from_json(value: dict[str, Any]) -> Case:
     return Case(**fields)
 
 
+def from_name(name: str) -> Case:
+    """The case that has this :attr:`Case.name`.
+
+    Raises:
+        ValueError: no case is called so.
+    """
+    try:
+        size, *words = name.split("-")
+        height, width, channels = map(int, size.split("x"))
+        options: dict[str, Any] = {}
+        for word in words:
+            key, value = _option(word)
+            options[key] = value
+        case = Case(height, width, channels, **options)
+        if case.name == name:
+            return case
+    except (IndexError, TypeError, ValueError):
+        pass
+    raise ValueError(f"case: expected a name such as 112x112x32-k3-s2-n16, got {name!r}")
+
+
+def _option(word: str) -> tuple[str, Any]:
+    """The field of a case that a word of its name stands for, and its value."""
+    if word in ("nchw", "valid"):
+        return ("data_format", "channels_first") if word == "nchw" else ("padding", word)
+    if word.startswith(("float", "bfloat")):
+        return "dtype", word
+    if word[0] == "p":
+        top, bottom, left, right = map(int, word[1:].split("."))
+        return "padding", ((top, bottom), (left, right))
+    if word[0] in "mn":
+        return {"m": "multiplier", "n": "batch"}[word[0]], int(word[1:])
+    sizes = [int(size) for size in word[1:].split("x")]
+    first, second = sizes if len(sizes) == 2 else sizes * 2
+    return {"k": "kernel", "s": "strides", "d": "dilation"}.get(word[0], ""), (first, second)
+
+
 def _square(size: int, channels: int, kernel: int, stride: int = 1, **rest: Any) -> Case:
     return Case(size, size, channels, (kernel, kernel), (stride, stride), **rest)
 

@@ -36,6 +36,21 @@ class TestCases:
         listed = cases.listed()
         assert len({case.name for case in listed}) == len(set(listed)) == len(listed)
 
+    def test_a_name_gives_its_case_back(self) -> None:
+        drawn = cases.random_cases(100, 1)
+        for case in (*cases.listed(), *cases.LARGE, *drawn):
+            for dtype in ("float32", "bfloat16"):
+                again = replace(case, dtype=dtype)
+                assert cases.from_name(again.name) == again
+
+    @pytest.mark.parametrize(
+        "name",
+        ["", "k3", "9x9x9", "9x9-k3", "9x9x9-k", "9x9x9-k3-", "9x9x9-k3-q2", "9x9x9-k3x3", "9x9x9-k3-p1"],
+    )
+    def test_other_names_are_refused(self, name: str) -> None:
+        with pytest.raises(ValueError, match="expected a name such as"):
+            cases.from_name(name)
+
     def test_a_name_says_what_differs_from_the_defaults(self) -> None:
         assert Case(112, 112, 32, (3, 3)).name == "112x112x32-k3"
         everything = Case(
