@@ -112,3 +112,26 @@ def test_a_weight_that_is_not_finite_stays_in_its_channel(data_format: str) -> N
     y = depthwise.depthwise_conv2d(x, kernel, data_format=data_format)
     assert np.isnan(y).any(axis=tuple({0, 1, 2, 3} - {axis})).nonzero()[0].tolist() == [5]
     np.testing.assert_array_equal(np.delete(y, 5, axis), np.delete(x, 5, axis))
+
+
+# Other kernels would add the bias in another order.
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("data_format", LAYOUTS)
+@pytest.mark.parametrize(("stride", "multiplier"), [(1, 1), (1, 3), (2, 1), (3, 2)])
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_results_that_are_no_runs_have_the_bits_of_those_that_are(
+    dtype: str, data_format: str, stride: int, multiplier: int, activation: str
+) -> None:
+    for channels in (3, 40):
+        case = Case((5, 41), ONE, channels, 2, multiplier, (1, stride), data_format=data_format)
+        arrays = case.reals(dtype).cast(dtype)
+        options = replace(case, activation=activation).options
+        dense = depthwise.depthwise_conv2d(arrays.x, arrays.kernel, arrays.bias, **options)
+        for axis in range(1, 4):
+            memory = np.zeros(
+                [size * (2 if i == axis else 1) for i, size in enumerate(dense.shape)], dense.dtype
+            )
+            apart = memory[tuple(slice(None, None, 2 if i == axis else 1) for i in range(4))]
+            depthwise.depthwise_conv2d(arrays.x, arrays.kernel, arrays.bias, **options, out=apart)
+            assert_same_bits(np.ascontiguousarray(apart), dense, f"steps of 2 along axis {axis}")
+            assert np.count_nonzero(memory) == np.count_nonzero(apart)

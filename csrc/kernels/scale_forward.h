@@ -26,24 +26,17 @@ int64_t channels_period(int64_t outputs) {
   return aligned <= tuning::most_scale_period ? aligned : round_up(lanes<A>, outputs);
 }
 
-// Kernels of one tap that meets the image everywhere, with results that are runs: dense planes, or
-// dense pixels of all channels.
+// Kernels of one tap that meets the image everywhere. Whether arrays are dense does not count:
+// other kernels would round differently.
 template <class T>
 bool takes_scale(const depthwise_params& p) {
   const auto stays_inside = [](const Axis& a) {
     return a.kernel == 1 && a.pad == 0 && (a.out - 1) * a.stride < a.in;
   };
-  if (!stays_inside(row_axis(p)) || !stays_inside(column_axis(p))) return false;
   // Columns apart that have channels for vectors need not be gathered.
-  if (p.layout == DEPTHWISE_CHANNELS_LAST && p.multiplier == 1 && p.stride_width > 1 &&
-      p.channels >= lanes<Compute<T>>) {
-    return false;
-  }
-  const auto is_dense = [&](const depthwise_image_strides& s) {
-    if (p.layout == DEPTHWISE_CHANNELS_FIRST) return s.column == 1;
-    return s.channel == 1 && s.column == p.channels * p.multiplier;
-  };
-  return is_dense(p.y) && (p.saved.column == 0 || is_dense(p.saved));
+  const bool in_vectors = p.layout == DEPTHWISE_CHANNELS_LAST && p.multiplier == 1 &&
+                          p.stride_width > 1 && p.channels >= lanes<Compute<T>>;
+  return stays_inside(row_axis(p)) && stays_inside(column_axis(p)) && !in_vectors;
 }
 
 // The runs that the results of a call are made in: some rows of a plane that touch, or a part of
@@ -52,7 +45,8 @@ struct ScaleRuns {
   int64_t pixel;          // elements of a column of results
   int64_t rows, columns;  // of a run
   int64_t row_runs, column_runs, count;
-  bool direct;  // the input's elements are runs, too
+  bool direct;    // the input's elements are runs, too
+  bool in_place;  // and those of what is written
 
   explicit ScaleRuns(const depthwise_params& p) {
     const bool first = p.layout == DEPTHWISE_CHANNELS_FIRST;
@@ -60,7 +54,12 @@ struct ScaleRuns {
     const int64_t row = p.out_width * pixel;
     direct = p.stride_width == 1 && p.x.column == pixel && (first || p.multiplier == 1) &&
              (first || p.x.channel == 1);
-    const bool touch = p.y.row == row && (p.saved.column == 0 || p.saved.row == row) &&
+    const bool saves = p.saved.column != 0;
+    const auto is_dense = [&](const depthwise_image_strides& s) {
+      return s.column == pixel && (first || s.channel == 1);
+    };
+    in_place = is_dense(p.y) && (!saves || is_dense(p.saved));
+    const bool touch = in_place && p.y.row == row && (!saves || p.saved.row == row) &&
                        (!direct || (p.stride_height == 1 && p.x.row == row));
     rows = touch ? min_of(p.out_height, max_of(1, tuning::scale_piece / row)) : 1;
     columns = rows > 1 ? p.out_width : min_of(p.out_width, max_of(1, tuning::scale_piece / pixel));
@@ -181,6 +180,20 @@ void gather_run(Compute<T>* to, Compute<T>* line, const depthwise_params& p, con
   }
 }
 
+// A part of a row of results to where it belongs.
+template <class T>
+void move_run(const TargetView<T>& target, int64_t h, int64_t w, const ScaleRuns& runs,
+              const Compute<T>* from, int64_t columns) {
+  T* const to = target.data + h * target.row + w * target.column;
+  if (runs.pixel == 1) {
+    convert_back(to, target.column, from, columns);
+    return;
+  }
+  for (int64_t i = 0; i < columns; ++i, from += runs.pixel) {
+    convert_back(to + i * target.column, target.channel, from, runs.pixel);
+  }
+}
+
 template <class T>
 bool scale_forward(const Call& call) {
   using A = Compute<T>;
@@ -189,17 +202,22 @@ bool scale_forward(const Call& call) {
   Patterns<A> patterns;
   if (!patterns.template make<T>(call)) return false;
   const ScaleRuns runs(p);
-  const Scale<T> scale{
-      clamp_range<A>(p.activation), p.activation, static_cast<A>(p.alpha),
-      streaming_pays<T>(p.batch * p.out_height * p.out_width * p.channels * p.multiplier)};
+  const ClampRange<A> clamp = clamp_range<A>(p.activation);
+  const A alpha = static_cast<A>(p.alpha);
+  const Scale<T> scale{clamp, p.activation, alpha,
+                       runs.in_place && streaming_pays<T>(p.batch * p.out_height * p.out_width *
+                                                          p.channels * p.multiplier)};
+  const Scale<A> scale_apart{clamp, p.activation, alpha, false};
   const int64_t planes = first ? p.multiplier : 1;  // of results, from one of the input
   const int64_t tasks = min_of(max_of(1, call.tasks), runs.count);
 
   return parallel(tasks, call.threads, [&](int64_t task) {
     ScratchLayout scratch;
-    const int64_t held = runs.direct ? 0 : runs.rows * runs.columns * runs.pixel + lanes<A>;
-    const int64_t gathered_at = scratch.add<A>(held);
-    const int64_t line_at = scratch.add<A>(p.multiplier == 1 ? 0 : held);
+    const int64_t room = runs.rows * runs.columns * runs.pixel + lanes<A>;
+    const int64_t gathered_at = scratch.add<A>(runs.direct ? 0 : room);
+    const int64_t line_at = scratch.add<A>(runs.direct || p.multiplier == 1 ? 0 : room);
+    const int64_t y_at = scratch.add<A>(runs.in_place ? 0 : room);
+    const int64_t z_at = scratch.add<A>(runs.in_place ? 0 : room);
     if (!scratch.allocate()) return false;
     A* const gathered = scratch.at<A>(gathered_at);
     A repeated[4 * lanes<A>];
@@ -222,15 +240,26 @@ bool scale_forward(const Call& call) {
         const int64_t output = channel * planes + m;
         const TargetView<T> y = target_at<T>(call.y, p.y, image, output);
         const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, output);
-        T* const to = y.data + h * y.row + w * y.column;
-        T* const saved = z.data != nullptr ? z.data + h * z.row + w * z.column : nullptr;
         const Pattern<A> pattern = first ? patterns.of(output, repeated) : patterns.side_by_side();
-        const int64_t count = rows * columns * runs.pixel;
-        if (runs.direct) {
-          scale.run(x, to, saved, count, pattern);
-        } else {
-          scale.run(static_cast<const A*>(gathered), to, saved, count, pattern);
+        const auto run = [&](const auto& with, auto* to, auto* saved) {
+          const int64_t count = rows * columns * runs.pixel;
+          if (runs.direct) {
+            with.run(x, to, saved, count, pattern);
+          } else {
+            with.run(static_cast<const A*>(gathered), to, saved, count, pattern);
+          }
+        };
+        const bool saves = z.data != nullptr;
+        if (runs.in_place) {
+          run(scale, y.data + h * y.row + w * y.column,
+              saves ? z.data + h * z.row + w * z.column : nullptr);
+          continue;
         }
+        A* const y_run = scratch.at<A>(y_at);
+        A* const z_run = scratch.at<A>(z_at);
+        run(scale_apart, y_run, saves ? z_run : nullptr);
+        move_run(y, h, w, runs, y_run, columns);
+        if (saves) move_run(z, h, w, runs, z_run, columns);
       }
     }
     if (scale.streams) finish_streaming();

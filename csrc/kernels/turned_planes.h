@@ -11,7 +11,7 @@ namespace depthwise::DW_ISA {
 inline int64_t plane_vectors(int64_t rows, int64_t columns, int64_t reach, int64_t lane_count) {
   const int64_t by_row = rows * ceil_div(columns, lane_count);
   if (columns >= lane_count) return by_row;
-  return min_of(by_row, ceil_div(rows * (columns + reach), lane_count));
+  return min_of(by_row, ceil_div(rows * (columns + min_of(reach, lane_count)), lane_count));
 }
 
 // Whether exchanging rows and columns saves enough vectors to pay for staging columns as rows. Two
