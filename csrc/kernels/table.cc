@@ -27,12 +27,15 @@ bool takes_interleaved(const depthwise_params& p) {
 // vectors along columns would be even emptier, or slow: training steps of 10x10 on 13 images of
 // 19x19x15 took one core of a Zen 5 536 us plane by plane and 280 along channels, of 3x3 at stride
 // 3 on 7 of 90x90x9 524 and 269, of 8x8 on 122x122x14 699 and 434; of 3x3 on 4 of 46x46x12 97 and
-// 110, of 11x11 on 15 of 63x63x8 967 and 1106.
+// 110, of 11x11 on 15 of 63x63x8 967 and 1106. Two cores with a multiplier: 3x3 at stride 3 of 10
+// times 5x5x781 by 3 1489 us and 189, 5x5 of 7x7x128 by 4 49 and 16, 3x3 of 20x20x40 by 2 9.9 and
+// 9.9, of 32x32x24 by 3 12 and 22; training steps 8133 and 445, 206 and 58, 41 and 39, 55 and 66.
 template <class T>
 bool takes_planes(const depthwise_params& p) {
   constexpr int64_t n = lanes<Compute<T>>;
-  if (p.multiplier != 1) return false;
   const Axis along = turning_pays(p, n) ? row_axis(p) : column_axis(p);
+  // With a multiplier a plane that is staged serves several, and long rows of it are faster.
+  if (p.multiplier > 1 && 2 * along.out > 3 * n) return false;
   const bool narrow = 3 * along.out < 2 * round_up(along.out, n) || along.stride >= 3;
   const bool many_taps = p.kernel_height * p.kernel_width >= 64;
   return p.channels >= n || (narrow && 2 * p.channels >= n) ||

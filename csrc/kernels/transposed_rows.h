@@ -5,6 +5,7 @@
 
 #include "activation.h"
 #include "geometry.h"
+#include "repeated.h"
 #include "views.h"
 
 namespace depthwise::DW_ISA {
@@ -28,12 +29,13 @@ DW_INLINE void transpose(Vec<A> (&v)[lanes<A>]) {
 }
 
 // Row h of an image whose columns lie side by side, to the compute type with its channels side by
-// side, columns `pitch` apart; with an activation, times its derivative at `saved`. `to` has room
-// for full vectors of channels.
+// side, each `multiplier` times, columns `pitch` apart; with an activation, times its derivative at
+// `saved`. `to` has room for full vectors of channels, which hold whatever repeats_in_vectors().
 template <class T>
 [[gnu::noinline]] void stage_transposed(Compute<T>* to, int64_t pitch, const ImageView<T>& image,
                                         const ImageView<T>& saved, int64_t h, int64_t width,
-                                        int64_t channels, int activation, Compute<T> alpha) {
+                                        int64_t channels, int64_t multiplier, int activation,
+                                        Compute<T> alpha) {
   using A = Compute<T>;
   constexpr int n = lanes<A>;
   for (int64_t c = 0; c < channels; c += n) {
@@ -57,9 +59,18 @@ template <class T>
         }
       }
       transpose<A>(square);
+      if (multiplier == 1) {
 #pragma GCC unroll 16
-      for (int i = 0; i < n; ++i) {
-        if (i < columns) store(to + (w + i) * pitch + c, square[i]);
+        for (int i = 0; i < n; ++i) {
+          if (i < columns) store(to + (w + i) * pitch + c, square[i]);
+        }
+      } else {
+        alignas(64) A elements[n * (n + 1)];  // repeat_each() reads past the end
+#pragma GCC unroll 16
+        for (int i = 0; i < n; ++i) store(elements + i * n, square[i]);
+        for (int64_t i = 0; i < columns; ++i) {
+          repeat_each(to + (w + i) * pitch + c * multiplier, elements + i * n, planes, multiplier);
+        }
       }
     }
   }
