@@ -24,9 +24,8 @@ def family(case: Case, isa: str, what: str) -> str:
     - scale: one tap without padding, but for channels-last images with channels for a vector, a stride along columns
       and no multiplier;
     - pixels: a channels-last image with output channels for half of a vector, or with unit steps for five eighths;
-    - channels: a channels-last image with output channels for a third of a vector, or a channels-first one without a
-      multiplier and with channels for a vector, for half of one where planes are narrow both ways or the stride is 3,
-      or for three quarters of one where the kernel has 64 taps;
+    - channels: a channels-last image with output channels for a third of a vector, or a channels-first one whose
+      planes are transposed (csrc/kernels/table.cc);
     - columns: the rest, but for dilations out of all proportion to the image, which go to channels after all.
 
     (Images of which not even a few rows of a few columns fit the second-level cache do not go to pixels. That is
@@ -47,16 +46,28 @@ def family(case: Case, isa: str, what: str) -> str:
             return "pixels"
     if last and 3 * outputs >= lanes:
         return "channels"
-    if not last and case.multiplier == 1:
-        along = 0 if _is_turned(case, lanes) else 1
-        size = case.output_size[along]
-        narrow = 3 * size < 2 * lanes * math.ceil(size / lanes) or case.strides[along] >= 3
-        few = 0.5 if narrow else 0.75 if math.prod(case.kernel) >= 64 else 1
-        if case.channels >= few * lanes:
-            return "channels"
+    if not last and _is_transposed(case, lanes):
+        return "channels"
     axes = zip((case.height, case.width), case.kernel, case.dilation, strict=True)
     in_proportion = all((kernel - 1) * rate <= PROPORTION * (size + kernel) for size, kernel, rate in axes)
     return "columns" if in_proportion else "channels"
+
+
+def _is_transposed(case: Case, lanes: int) -> bool:
+    """Whether channels-first images are transposed, for vectors along channels (csrc/kernels/table.cc)."""
+    along = 0 if _is_turned(case, lanes) else 1
+    size, stride, channels = case.output_size[along], case.strides[along], case.channels
+    if case.multiplier > 1 and 2 * size > 3 * lanes:
+        return False
+    narrow = 3 * size < 2 * lanes * math.ceil(size / lanes) or stride >= 3
+    many_taps = math.prod(case.kernel) >= 64
+    if channels >= lanes:
+        by_columns, by_channels = channels * math.ceil(size / lanes), size * math.ceil(channels / lanes)
+        fuller = 10 * stride * by_columns <= 9 * by_channels
+        return case.multiplier > 1 or narrow or many_taps or not fuller
+    return (narrow and case.multiplier == 1 and 2 * channels >= lanes) or (
+        (narrow or many_taps) and 4 * channels >= 3 * lanes
+    )
 
 
 def _is_turned(case: Case, lanes: int) -> bool:

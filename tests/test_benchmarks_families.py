@@ -42,6 +42,45 @@ class TestTraining:
             assert family(case, "avx512", "training") == kind
 
     @pytest.mark.parametrize(
+        ("width", "channels", "stride", "kernel", "kind"),
+        [
+            (
+                48,
+                40,
+                1,
+                (3, 3),
+                "columns",
+            ),  # 40 channels in 3 vectors: 0.83 of the lanes, all along 48 columns
+            (48, 44, 1, (3, 3), "channels"),  # 0.92
+            (48, 40, 1, (8, 8), "channels"),
+            (48, 40, 2, (3, 3), "channels"),
+            (64, 17, 2, (3, 3), "channels"),  # 0.53 of the lanes and all: not enough at stride 2
+            (48, 17, 1, (8, 3), "columns"),
+        ],
+    )
+    def test_channels_first_images_go_where_vectors_are_fuller(
+        self, width: int, channels: int, stride: int, kernel: tuple[int, int], kind: str
+    ) -> None:
+        case = Case(48, width, channels, kernel, (stride, stride), data_format="channels_first")
+        assert family(case, "avx512", "training") == kind
+
+    @pytest.mark.parametrize(
+        ("width", "channels", "kind"),
+        [
+            (24, 16, "channels"),
+            (25, 16, "columns"),
+            (24, 15, "columns"),
+            (10, 12, "channels"),
+            (10, 11, "columns"),
+        ],
+    )
+    def test_channels_first_images_with_a_multiplier_need_short_rows(
+        self, width: int, channels: int, kind: str
+    ) -> None:
+        case = Case(20, width, channels, (3, 3), multiplier=2, data_format="channels_first")
+        assert family(case, "avx512", "training") == kind
+
+    @pytest.mark.parametrize(
         ("channels", "width", "kernel", "stride", "kind"),
         [
             (8, 10, (3, 3), 1, "channels"),  # 10 columns leave more than a third of a vector empty

@@ -1,4 +1,5 @@
-// Elements several times, side by side: an input channel for each output channel that is made of it.
+// Elements several times, side by side: an input channel for each output channel that is made of
+// it.
 #ifndef DEPTHWISE_KERNELS_REPEATED_H_
 #define DEPTHWISE_KERNELS_REPEATED_H_
 
