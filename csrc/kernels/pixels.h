@@ -54,6 +54,10 @@ DW_INLINE void gather_pixels(Compute<T>* to, const T* from, int64_t step, int64_
     convert_span(to, from, 1, count * channels);
     return;
   }
+  if (channels == 1) {
+    convert_span(to, from, step, count);
+    return;
+  }
   int64_t i = 0;
   // What comes after the channels is overwritten by the next pixel.
   const auto gather = [&]<int elements>() DW_INLINE_LAMBDA {
@@ -79,27 +83,33 @@ DW_INLINE void gather_pixels(Compute<T>* to, const T* from, int64_t step, int64_
   }
 }
 
-// Stages a row of an image, that is at `from`, for the results from `column` on. `line` has room
-// for a phase.
+// Stages `count` rows of an image, the first of them at `from`, for the results from `column` on.
+// `line` has room for a phase.
 template <class T>
-[[gnu::noinline]] void stage_pixels(Compute<T>* to, const depthwise_params& p, const T* from,
-                                    const PixelBlocks<Compute<T>>& blocks, int64_t column,
-                                    Compute<T>* line) {
+void stage_pixels(Compute<T>* to, const depthwise_params& p, const T* from, int64_t count,
+                  const PixelBlocks<Compute<T>>& blocks, int64_t column, Compute<T>* line) {
+  using A = Compute<T>;
   const Axis& axis = blocks.phases.axis;
   for (int64_t slot = 0; slot < blocks.phases.count; ++slot, to += blocks.phase_elements()) {
     const int64_t first = column * axis.stride + blocks.phases.residue(slot) - axis.pad;
     const TapRange in = inside(first, axis.stride, blocks.phase_columns(), axis.in);
-    const int64_t count = in.end - in.begin;
-    fill_zero(to, in.begin * blocks.pixel);
-    if (count > 0) {
-      const T* const end = from + (p.in_width - 1) * p.x.column + p.channels;
-      const T* const pixels = from + (first + in.begin * axis.stride) * p.x.column;
-      Compute<T>* const values = to + in.begin * blocks.pixel;
-      gather_pixels(p.multiplier == 1 ? values : line, pixels, axis.stride * p.x.column,
-                    p.x.channel, p.channels, count, end);
-      if (p.multiplier != 1) repeat_each(values, line, count * p.channels, p.multiplier);
+    const int64_t pixels = in.end - in.begin;
+    const T* row = from + (first + in.begin * axis.stride) * p.x.column;
+    const T* end = from + (p.in_width - 1) * p.x.column + p.channels;
+    A* phase = to;
+    for (int64_t r = 0; r < count; ++r) {
+      fill_zero(phase, in.begin * blocks.pixel);
+      if (pixels > 0) {
+        A* const values = phase + in.begin * blocks.pixel;
+        gather_pixels(p.multiplier == 1 ? values : line, row, axis.stride * p.x.column, p.x.channel,
+                      p.channels, pixels, end);
+        if (p.multiplier != 1) repeat_each(values, line, pixels * p.channels, p.multiplier);
+      }
+      fill_zero(phase + in.end * blocks.pixel, (blocks.phase_columns() - in.end) * blocks.pixel);
+      row += p.x.row;
+      end += p.x.row;
+      phase += blocks.row_elements();
     }
-    fill_zero(to + in.end * blocks.pixel, (blocks.phase_columns() - in.end) * blocks.pixel);
   }
 }
 

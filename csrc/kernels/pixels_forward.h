@@ -81,12 +81,12 @@ void stage_block(const Compute<T>** rows, Compute<T>* staged, Compute<T>* zeros,
   const TapRange in = inside(first, 1, count, p.in_height);
   if (in.end - in.begin < count) fill_zero(zeros, blocks.row_elements());
   for (int64_t r = 0; r < count; ++r) {
-    rows[r] = zeros;
-    if (r < in.begin || r >= in.end) continue;
-    stage_pixels(staged, p, x.data + (first + r) * x.row, blocks, block.column, line);
-    rows[r] = staged;
-    staged += blocks.row_elements();
+    const bool meets = r >= in.begin && r < in.end;
+    rows[r] = meets ? staged + (r - in.begin) * blocks.row_elements() : zeros;
   }
+  const int64_t meeting = in.end - in.begin;
+  if (meeting == 0) return;
+  stage_pixels(staged, p, x.data + (first + in.begin) * x.row, meeting, blocks, block.column, line);
 }
 
 // The results of a block in their place, from rows that are staged; `tile` has what all blocks
