@@ -71,7 +71,7 @@ def _is_transposed(case: Case, lanes: int) -> bool:
 
 
 def _is_turned(case: Case, lanes: int) -> bool:
-    """Whether the columns family works with rows and columns exchanged (csrc/kernels/turned_planes.h)."""
+    """Whether the columns family works with rows and columns exchanged (csrc/kernels/turned.h)."""
     size = case.output_size
     axes = zip(case.kernel, case.dilation, case.strides, strict=True)
     reach = [(kernel - 1) * rate // stride for kernel, rate, stride in axes]

@@ -63,6 +63,17 @@ class Runtime:
         self.stop()
         self._errors.close()
 
+    @property
+    def pid(self) -> int:
+        """The process's number.
+
+        Raises:
+            RuntimeError: it has not been started, or has ended.
+        """
+        if self._process is None:
+            raise RuntimeError(f"{self.name} has no process")
+        return self._process.pid
+
     @contextlib.contextmanager
     def awake(self) -> Iterator[None]:
         """While the block runs, so does the process; it is started if need be."""

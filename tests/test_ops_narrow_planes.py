@@ -1,5 +1,5 @@
-"""Planes too narrow for vectors along their columns are worked on with rows and columns exchanged
-(csrc/kernels/turned_planes.h), in every direction.
+"""Planes too narrow for vectors along their columns, and images with rows of results too short for a tile, are worked
+on with rows and columns exchanged (csrc/kernels/turned.h), in every direction.
 """
 
 from __future__ import annotations
@@ -70,3 +70,24 @@ def test_a_weight_that_is_not_finite_does_not_leak_from_the_padding(special: flo
     y = depthwise.depthwise_conv2d(x, kernel, padding="same", data_format="channels_first")
     assert np.isfinite(y[0, 0, 0]).all()
     assert not np.isfinite(y[0, 0, 1:]).any()
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("multiplier", [1, 3])
+def test_images_with_short_rows_of_results(dtype: str, multiplier: int) -> None:
+    for width, height in itertools.product((1, 2, 3, 4), (7, 8, 9, 21)):
+        case = Case((height, width), (3, 2), 20, 2, multiplier, padding="same", activation="relu")
+        check_exactly(case, dtype)
+        wide = replace(
+            case, size=(height + 2, 3 * width + 4), kernel_size=(3, 5), strides=(1, 3), padding="valid"
+        )
+        check_exactly(wide, dtype)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize(("stride", "dilation"), STEPS)
+def test_steps_along_short_rows_of_results(dtype: str, stride: int, dilation: int) -> None:
+    for kernel, padding in itertools.product(((5, 1), (2, 3)), ("same", ((7, 0), (1, 3)))):
+        case = Case((40, 3), kernel, 18, padding=padding)
+        check_exactly(replace(case, strides=(stride, 1), dilation_rate=(dilation, 1)), dtype)
+        check_exactly(replace(case, strides=(stride, 2), dilation_rate=(1, 1)), dtype)

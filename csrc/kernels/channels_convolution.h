@@ -64,7 +64,7 @@ template <class T>
 bool tiles_convert(const ClassPlans& plans, bool can_clip) {
   if (is_compute_type<T>) return true;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
-    if (choose_dense_tiles<T>(plans.columns[i], 1, can_clip) == nullptr) return false;
+    if (choose_dense_tiles<T, false>(plans.columns[i], 1, can_clip) == nullptr) return false;
   }
   return converts_quickly<T>;
 }
@@ -76,7 +76,7 @@ int64_t pair_distance(const ClassPlans& plans, bool can_clip) {
   const int64_t shift = pair_shift(rows);
   if (tile_rows != 2 || shift == 0) return 0;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
-    if (choose_dense_tiles<S>(plans.columns[i], 2, can_clip) == nullptr) return 0;
+    if (choose_dense_tiles<S, false>(plans.columns[i], 2, can_clip) == nullptr) return 0;
   }
   const int64_t distance = rows.target_step * (shift * rows.tap_step / rows.result_step);
   return distance < plans.target_rows() ? distance : 0;
@@ -129,6 +129,7 @@ struct RowMaker {
     Tile<S> tile{};
     tile.rows = taps;
     tile.channels = source.channels * source.multiplier;
+    tile.multiplier = source.multiplier;
     tile.out_row = second_row != 0 ? second_row : distance * target.row;
     tile.preactivation_row = second_row != 0 ? second_row : distance * preactivation.row;
     tile.finish = &finish;
@@ -149,9 +150,18 @@ struct RowMaker {
       }
     }
     for (int64_t i = 0; i < plans.column_classes; ++i) {
-      const bool asks = i == 0 && ahead.count > 0;
-      run_row(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, to, tile,
-              asks ? &ahead : nullptr);
+      const Ahead* const asked = i == 0 && ahead.count > 0 ? &ahead : nullptr;
+      const auto run = [&]<bool repeated>() {
+        run_row<S, repeated>(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, to,
+                             tile, asked);
+      };
+      if constexpr (repeats_on_load<S>(2)) {
+        if (source.repeats_on_load()) {
+          run.template operator()<true>();
+          continue;
+        }
+      }
+      run.template operator()<false>();
     }
     return both;
   }

@@ -70,7 +70,10 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
   };
   for (s.tap = 0; s.tap < p.kernel_width;) {
     const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
-    const TapSumsChoice<A> choice = choose_tap_sums<A>(s.columns, taps);
+    TapSumsChoice<A> choice = choose_tap_sums<A, false>(s.columns, taps);
+    if constexpr (repeats_on_load<T>(2)) {
+      if (x.repeats_on_load()) choice = choose_tap_sums<A, true>(s.columns, taps);
+    }
     for (int64_t i = 0; i < p.kernel_height;) {
       const int64_t count = i + choice.rows <= p.kernel_height ? choice.rows : 1;
       // The rows of outputs that all these rows of taps meet, then what single ones meet besides.
@@ -102,6 +105,8 @@ void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int6
     s.z_pitch = dz.pitch;
     s.columns = column_axis(p);
     s.classes = tap_classes(s.columns);
+    s.channels = channels;
+    s.multiplier = p.multiplier;
     s.partial = partial;
     s.tap_pitch = pitch;
     s.row_pitch = p.kernel_width * pitch;

@@ -15,38 +15,40 @@ struct DenseTiles {
   TileFunction<S> clipped[tile_columns - least_tile_columns + 1];
 };
 
-template <int rows, int stride, class S>
+template <int rows, int stride, bool repeated, class S>
 inline constexpr DenseTiles<S> dense_tiles = {
-    {dense_tile<rows, 4, stride, false, S>, dense_tile<rows, 5, stride, false, S>,
-     dense_tile<rows, 6, stride, false, S>, dense_tile<rows, 7, stride, false, S>,
-     dense_tile<rows, 8, stride, false, S>},
-    {dense_tile<rows, 4, stride, true, S>, dense_tile<rows, 5, stride, true, S>,
-     dense_tile<rows, 6, stride, true, S>, dense_tile<rows, 7, stride, true, S>,
-     dense_tile<rows, 8, stride, true, S>}};
+    {dense_tile<rows, 4, stride, false, repeated, S>,
+     dense_tile<rows, 5, stride, false, repeated, S>,
+     dense_tile<rows, 6, stride, false, repeated, S>,
+     dense_tile<rows, 7, stride, false, repeated, S>,
+     dense_tile<rows, 8, stride, false, repeated, S>},
+    {dense_tile<rows, 4, stride, true, repeated, S>, dense_tile<rows, 5, stride, true, repeated, S>,
+     dense_tile<rows, 6, stride, true, repeated, S>, dense_tile<rows, 7, stride, true, repeated, S>,
+     dense_tile<rows, 8, stride, true, repeated, S>}};
 
 // Null where a row of this plan is no work for dense tiles, or would need clipped ones where these
 // cannot be used.
-template <class S>
+template <class S, bool repeated>
 const DenseTiles<S>* choose_dense_tiles(const AxisPlan& plan, int rows, bool can_clip) {
   if (plan.count < least_tile_columns) return nullptr;
   if (!can_clip && plan.is_clipped()) return nullptr;
   if (plan.result_step == plan.tap_step) {
     if constexpr (tile_rows == 2) {
-      if (rows == 2) return &dense_tiles<2, 1, S>;
+      if (rows == 2) return &dense_tiles<2, 1, repeated, S>;
     }
-    return &dense_tiles<1, 1, S>;
+    return &dense_tiles<1, 1, repeated, S>;
   }
   if (plan.result_step == 2 * plan.tap_step) {
     if constexpr (tile_rows == 2) {
-      if (rows == 2) return &dense_tiles<2, 2, S>;
+      if (rows == 2) return &dense_tiles<2, 2, repeated, S>;
     }
-    return &dense_tiles<1, 2, S>;
+    return &dense_tiles<1, 2, repeated, S>;
   }
   if (plan.result_step == 3 * plan.tap_step) {
     if constexpr (tile_rows == 2) {
-      if (rows == 2) return &dense_tiles<2, 3, S>;
+      if (rows == 2) return &dense_tiles<2, 3, repeated, S>;
     }
-    return &dense_tiles<1, 3, S>;
+    return &dense_tiles<1, 3, repeated, S>;
   }
   return nullptr;
 }
@@ -72,7 +74,7 @@ struct RowTarget {
 // far the second row's results are from the first one's; the rest of it is overwritten (a copy of
 // what has just been written element by element would wait for it). `pitch` is the source's column
 // step. Wide tiles ask for those columns of `ahead` that they go over, if it is not null.
-template <class S>
+template <class S, bool repeated>
 void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
              const Clipping<S>& clipping, const RowTarget<S>& to, Tile<S>& tile,
              const Ahead* ahead) {
@@ -104,7 +106,7 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
   // without, on 4 of 67x67x128 104 and 74, for 3x3 at stride 3 on 130x130x64 44 and 33.
   const bool in_order = rows == 1 && !plan.overlaps() && tile.channels >= 4 * lanes<Compute<S>>;
   const DenseTiles<S>* const dense =
-      in_order ? nullptr : choose_dense_tiles<S>(plan, rows, clipping.zeros != nullptr);
+      in_order ? nullptr : choose_dense_tiles<S, repeated>(plan, rows, clipping.zeros != nullptr);
   if (dense != nullptr) {
     // Tiles of nearly equal width: none of them is narrow. Those of one width that need no clipping
     // go together.
@@ -150,15 +152,15 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
     run(t, all, function, repeats);
     t += repeats * columns;
   };
-  for (; t < plan.full_begin; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>, 1);
+  for (; t < plan.full_begin; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
   if (!in_order) {
     ask(t, (plan.full_end - t) / tile_columns * tile_columns);
-    run_full(any_tile<tile_columns, 1, S>, tile_columns);
+    run_full(any_tile<tile_columns, 1, repeated, S>, tile_columns);
     tile.ahead = nullptr;
   }
-  run_full(any_tile<4, 2, S>, 4);
-  run_full(any_tile<2, 4, S>, 2);
-  for (; t < plan.count; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, S>, 1);
+  run_full(any_tile<4, 2, repeated, S>, 4);
+  run_full(any_tile<2, 4, repeated, S>, 2);
+  for (; t < plan.count; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
 }
 
 }  // namespace depthwise::DW_ISA

@@ -46,8 +46,9 @@ struct Tile {
   int64_t x_first, x_step, x_tap;  // offsets: tile's first column and tap, next column, next tap
   int64_t w_first, w_tap;
   int64_t channels;
-  int64_t repeats;  // 1 for a clipped tile
-  S* out;           // the first tile's first column
+  int64_t multiplier;  // results of each of the source's channels, which are repeated on loading
+  int64_t repeats;     // 1 for a clipped tile
+  S* out;              // the first tile's first column
   int64_t out_step, out_row;
   S* preactivation;  // null unless asked for
   int64_t preactivation_step, preactivation_row;
@@ -203,13 +204,18 @@ struct Sink {
 };
 
 // Any taps, one row of results: each element of the source is loaded once per tap.
-template <int columns, int vectors, class S>
+template <int columns, int vectors, bool repeated, class S>
 DW_INLINE void any_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t channel) {
   using A = Compute<S>;
+  Elements<repeated, S> elements[vectors];
+#pragma GCC unroll 8
+  for (int v = 0; v < vectors; ++v) {
+    elements[v] = {channel + v * lanes<A>, tile.channels, tile.multiplier};
+  }
   Vec<A> sums[1][columns][vectors];
   sink.start(channel, sums);
   for (int64_t r = 0; r < tile.single_rows; ++r) {
-    const S* x = tile.rows[r].x + tile.x_first + channel;
+    const S* x = tile.rows[r].x + tile.x_first;
     const A* w = tile.rows[r].w[0] + tile.w_first + channel;
     for (int64_t q = 0; q < tile.tap_count; ++q, x += tile.x_tap, w += tile.w_tap) {
 #pragma GCC unroll 8
@@ -217,7 +223,8 @@ DW_INLINE void any_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t cha
         const Vec<A> weight = load(w + v * lanes<A>);
 #pragma GCC unroll 16
         for (int t = 0; t < columns; ++t) {
-          sums[0][t][v] = fma(load(x + t * tile.x_step + v * lanes<A>), weight, sums[0][t][v]);
+          sums[0][t][v] =
+              fma(elements[v](x + elements[v].offset + t * tile.x_step), weight, sums[0][t][v]);
         }
       }
     }
@@ -288,15 +295,16 @@ DW_INLINE void add_piece(Vec<A> (&sums)[rows][columns][1], auto&& load_element,
 
 // Adjacent taps and columns `stride` taps apart. The elements lie `x_tap` apart, or where
 // `elements` says.
-template <int rows, int columns, int stride, bool clipped, class S>
+template <int rows, int columns, int stride, bool clipped, bool repeated, class S>
 DW_INLINE void dense_tile_at(const Tile<S>& tile, const Sink<S>& sink, const Pieces& pieces,
                              int64_t channel) {
   using A = Compute<S>;
+  const Elements<repeated, S> elements(channel, tile.channels, tile.multiplier);
   Vec<A> sums[rows][columns][1];
   sink.start(channel, sums);
   int64_t first_tap = 0;
   const auto add = [&]<int taps>() DW_INLINE_LAMBDA {
-    const int64_t x_first = tile.x_first + first_tap * tile.x_tap + channel;
+    const int64_t x_first = tile.x_first + first_tap * tile.x_tap;
     const int64_t w_first = tile.w_first + first_tap * tile.w_tap + channel;
     const RowTaps<S>* row = tile.rows;
     const S* const* places = tile.elements + first_tap;
@@ -307,15 +315,15 @@ DW_INLINE void dense_tile_at(const Tile<S>& tile, const Sink<S>& sink, const Pie
         for (int o = 0; o < rows; ++o) w[o] = row->w[o] + w_first;
         if constexpr (clipped) {
           add_piece<first, last, taps, stride>(
-              sums, [&](int i) DW_INLINE_LAMBDA { return load(places[i] + channel); }, w,
-              tile.w_tap);
+              sums, [&](int i) DW_INLINE_LAMBDA { return elements(places[i] + elements.offset); },
+              w, tile.w_tap);
           places += tile.row_elements;
         } else {
-          const S* const x = row->x + x_first;
+          const S* const x = row->x + x_first + elements.offset;
           add_piece<first, last, taps, stride>(
               sums,
-              [at = x, &tile](int) mutable DW_INLINE_LAMBDA {
-                const Vec<A> element = load(at);
+              [at = x, &tile, &elements](int) mutable DW_INLINE_LAMBDA {
+                const Vec<A> element = elements(at);
                 at += tile.x_tap;
                 return element;
               },
@@ -356,7 +364,7 @@ DW_INLINE void over_repeats(Tile<S>& tile, Sink<S>& sink, auto at) {
   }
 }
 
-template <int columns, int vectors, class S>
+template <int columns, int vectors, bool repeated, class S>
 void any_tile(const Tile<S>& given) {
   using A = Compute<S>;
   Tile<S> tile = given;
@@ -367,17 +375,17 @@ void any_tile(const Tile<S>& given) {
     int64_t c = 0;
     if constexpr (vectors > 1) {
       for (; c + vectors * lanes<A> <= tile.channels; c += vectors * lanes<A>) {
-        any_tile_at<columns, vectors>(tile, sink, c);
+        any_tile_at<columns, vectors, repeated>(tile, sink, c);
       }
     }
     over_channels<A>(c, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
       asking.ask();
-      any_tile_at<columns, 1>(tile, sink, channel);
+      any_tile_at<columns, 1, repeated>(tile, sink, channel);
     });
   });
 }
 
-template <int rows, int columns, int stride, bool clipped, class S>
+template <int rows, int columns, int stride, bool clipped, bool repeated, class S>
 void dense_tile(const Tile<S>& given) {
   Tile<S> tile = given;
   HalfLines<S> halves;
@@ -387,7 +395,7 @@ void dense_tile(const Tile<S>& given) {
   const auto once = [&]() DW_INLINE_LAMBDA {
     over_channels<Compute<S>>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
       asking.ask();
-      dense_tile_at<rows, columns, stride, clipped>(tile, sink, pieces, channel);
+      dense_tile_at<rows, columns, stride, clipped, repeated>(tile, sink, pieces, channel);
     });
   };
   if constexpr (clipped) {

@@ -1,7 +1,8 @@
 // Where the channels kernels get their rows from: straight from the caller's array where its type
-// and strides allow, else from a ring of staged rows (converted to the compute type, channels side
-// by side, one copy per output channel). Staging is also where the activation's derivative is
-// applied to the output's gradient.
+// and strides allow (and, with a multiplier, elements can be repeated as they are loaded), else
+// from a ring of staged rows (converted to the compute type, channels side by side, one copy per
+// output channel). Staging is also where the activation's derivative is applied to the output's
+// gradient.
 #ifndef DEPTHWISE_KERNELS_ROWS_H_
 #define DEPTHWISE_KERNELS_ROWS_H_
 
@@ -150,11 +151,14 @@ struct RowSource {
   A* line;        // scratch for one column's channels
   int64_t* held;  // which row each slot of the ring holds
 
+  // With a multiplier elements are repeated as they are loaded, and none is past the last one;
+  // without one vectors have to be whole.
   static bool can_be_direct(int64_t block_channels, int64_t multiplier, int64_t channel_stride,
                             int activation) {
-    return multiplier == 1 && block_channels >= lanes<A> && channel_stride == 1 &&
-           activation == DEPTHWISE_LINEAR;
+    return channel_stride == 1 && activation == DEPTHWISE_LINEAR &&
+           (multiplier == 1 ? block_channels >= lanes<A> : DW_ISA::repeats_on_load<T>(multiplier));
   }
+  bool repeats_on_load() const { return direct && multiplier > 1; }
   static int64_t staged_pitch(int64_t channels) { return round_up(channels, lanes<A>); }
   // Bytes of scratch for a ring over `channels` output channels.
   static int64_t ring_bytes(int64_t rows, int64_t width, int64_t channels) {

@@ -5,6 +5,7 @@
 
 #include "ahead.h"
 #include "geometry.h"
+#include "repeated.h"
 #include "vec.h"
 
 namespace depthwise::DW_ISA {
@@ -29,9 +30,11 @@ struct TapSums {
   int64_t row_count;
   int64_t x_pitch, z_pitch;
   Axis columns;
-  int64_t tap;      // first tap of each row of taps
-  int64_t classes;  // outputs so many columns apart are a whole number of taps apart
-  int64_t channel;
+  int64_t tap;         // first tap of each row of taps
+  int64_t classes;     // outputs so many columns apart are a whole number of taps apart
+  int64_t channel;     // of the block's results
+  int64_t channels;    // how many these are
+  int64_t multiplier;  // results of each of the input's channels, which are repeated on loading
   A* partial;  // a vector per tap: `tap_pitch` apart, `row_pitch` from one row of taps to the next
   int64_t tap_pitch, row_pitch;
   Asking* asking;  // told to ask once for every `outputs_at_once` outputs; null for none
@@ -42,7 +45,8 @@ struct TapSums {
 // elements [begin, end) meet the input.
 template <int together, int stride, bool clipped, class A, int rows, int taps>
 DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], int64_t x_step,
-                           const A* dz, int64_t z_step, int64_t begin, int64_t end) {
+                           const auto& elements, const A* dz, int64_t z_step, int64_t begin,
+                           int64_t end) {
   Vec<A> g[together];
 #pragma GCC unroll 8
   for (int u = 0; u < together; ++u) g[u] = load(dz + u * z_step);
@@ -53,7 +57,7 @@ DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows]
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
-      const Vec<A> value = in_register(load(x[i] + c * x_step));
+      const Vec<A> value = in_register(elements(x[i] + c * x_step));
 #pragma GCC unroll 8
       for (int u = 0; u < together; ++u) {
         const int q = c - u * stride;
@@ -66,8 +70,8 @@ DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows]
 // One row of outputs whose taps are elements apart as in add_outputs(): every `classes`-th output
 // in turn, so that they are so with a dilation, too.
 template <int stride, class A, int rows, int taps>
-DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], const A* dz,
-                       const TapSums<A>& s) {
+DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], const auto& elements,
+                       const A* dz, const TapSums<A>& s) {
   const Axis& a = s.columns;
   const int64_t tap = s.tap, classes = s.classes, x_pitch = s.x_pitch, z_pitch = s.z_pitch;
   const int64_t x_step = a.dilation * x_pitch, z_step = classes * z_pitch;
@@ -81,11 +85,11 @@ DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], co
       for (int i = 0; i < rows; ++i) from[i] = x[i] + position * x_pitch;
       const int64_t last = position + (reach - 1) * a.dilation;
       if (position >= 0 && last < a.in) {
-        add_outputs<together, stride, false>(sums, from, x_step, g, z_step, 0, reach);
+        add_outputs<together, stride, false>(sums, from, x_step, elements, g, z_step, 0, reach);
       } else {
         const int64_t begin = position >= 0 ? 0 : ceil_div(-position, a.dilation);
         const int64_t end = position >= a.in ? 0 : ceil_div(a.in - position, a.dilation);
-        add_outputs<together, stride, true>(sums, from, x_step, g, z_step, begin, end);
+        add_outputs<together, stride, true>(sums, from, x_step, elements, g, z_step, begin, end);
       }
       position += together * stride * a.dilation;
       g += together * z_step;
@@ -105,9 +109,10 @@ DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], co
 
 // `stride` elements of the input from one output to the next, each a tap apart (1 to 3); 0 for any
 // other stride and dilation, where each element is loaded once per tap.
-template <int rows, int taps, int stride, class A>
+template <int rows, int taps, int stride, bool repeated, class A>
 [[gnu::noinline]] void add_taps(const TapSums<A>& given) {
   const TapSums<A> s = given;
+  const Elements<repeated, A> elements(s.channel, s.channels, s.multiplier);
   const Axis a = s.columns;
   const int64_t x_pitch = s.x_pitch, z_pitch = s.z_pitch;
   Vec<A> sums[rows][taps];
@@ -116,10 +121,10 @@ template <int rows, int taps, int stride, class A>
   }
   for (int64_t h = 0; h < s.row_count; ++h) {
     const A* x[rows];
-    for (int i = 0; i < rows; ++i) x[i] = s.x[h * rows + i] + s.channel;
+    for (int i = 0; i < rows; ++i) x[i] = s.x[h * rows + i] + elements.offset;
     const A* const dz = s.dz[h] + s.channel;
     if constexpr (stride > 0) {
-      add_row<stride>(sums, x, dz, s);
+      add_row<stride>(sums, x, elements, dz, s);
     } else {
 #pragma GCC unroll 8
       for (int q = 0; q < taps; ++q) {
@@ -129,7 +134,7 @@ template <int rows, int taps, int stride, class A>
           const Vec<A> g = load(dz + w * z_pitch);
           const int64_t at = (w * a.stride + shift) * x_pitch;
 #pragma GCC unroll 8
-          for (int i = 0; i < rows; ++i) sums[i][q] = fma(load(x[i] + at), g, sums[i][q]);
+          for (int i = 0; i < rows; ++i) sums[i][q] = fma(elements(x[i] + at), g, sums[i][q]);
         }
       }
     }
@@ -151,36 +156,29 @@ struct TapSumsChoice {
   int rows;
 };
 
-template <int stride, class A>
+template <int taps, int stride, bool repeated, class A>
+inline constexpr TapSumsChoice<A> tap_sums_choice = {
+    add_taps<gradient_rows_for(taps), taps, stride, repeated, A>,
+    add_taps<1, taps, stride, repeated, A>, gradient_rows_for(taps)};
+
+template <int stride, bool repeated, class A>
 TapSumsChoice<A> choose_tap_sums(int64_t taps) {
   static constexpr TapSumsChoice<A> choices[gradient_columns] = {
-      {add_taps<gradient_rows_for(1), 1, stride, A>, add_taps<1, 1, stride, A>,
-       gradient_rows_for(1)},
-      {add_taps<gradient_rows_for(2), 2, stride, A>, add_taps<1, 2, stride, A>,
-       gradient_rows_for(2)},
-      {add_taps<gradient_rows_for(3), 3, stride, A>, add_taps<1, 3, stride, A>,
-       gradient_rows_for(3)},
-      {add_taps<gradient_rows_for(4), 4, stride, A>, add_taps<1, 4, stride, A>,
-       gradient_rows_for(4)},
-      {add_taps<gradient_rows_for(5), 5, stride, A>, add_taps<1, 5, stride, A>,
-       gradient_rows_for(5)},
-      {add_taps<gradient_rows_for(6), 6, stride, A>, add_taps<1, 6, stride, A>,
-       gradient_rows_for(6)},
-      {add_taps<gradient_rows_for(7), 7, stride, A>, add_taps<1, 7, stride, A>,
-       gradient_rows_for(7)},
-      {add_taps<gradient_rows_for(8), 8, stride, A>, add_taps<1, 8, stride, A>,
-       gradient_rows_for(8)},
+      tap_sums_choice<1, stride, repeated, A>, tap_sums_choice<2, stride, repeated, A>,
+      tap_sums_choice<3, stride, repeated, A>, tap_sums_choice<4, stride, repeated, A>,
+      tap_sums_choice<5, stride, repeated, A>, tap_sums_choice<6, stride, repeated, A>,
+      tap_sums_choice<7, stride, repeated, A>, tap_sums_choice<8, stride, repeated, A>,
   };
   return choices[taps - 1];
 }
 
-template <class A>
+template <class A, bool repeated>
 TapSumsChoice<A> choose_tap_sums(const Axis& columns, int64_t taps) {
   const int64_t step = tap_classes(columns) * columns.stride;
-  if (step == columns.dilation) return choose_tap_sums<1, A>(taps);
-  if (step == 2 * columns.dilation) return choose_tap_sums<2, A>(taps);
-  if (step == 3 * columns.dilation) return choose_tap_sums<3, A>(taps);
-  return choose_tap_sums<0, A>(taps);
+  if (step == columns.dilation) return choose_tap_sums<1, repeated, A>(taps);
+  if (step == 2 * columns.dilation) return choose_tap_sums<2, repeated, A>(taps);
+  if (step == 3 * columns.dilation) return choose_tap_sums<3, repeated, A>(taps);
+  return choose_tap_sums<0, repeated, A>(taps);
 }
 
 }  // namespace depthwise::DW_ISA

@@ -1,7 +1,7 @@
-// Planes of the columns family whose rows are too short for vectors: with rows and columns
-// exchanged, they may be long enough.
-#ifndef DEPTHWISE_KERNELS_TURNED_PLANES_H_
-#define DEPTHWISE_KERNELS_TURNED_PLANES_H_
+// A call with rows and columns exchanged: where rows of results are too short for vectors or for
+// tiles, columns may be long enough.
+#ifndef DEPTHWISE_KERNELS_TURNED_H_
+#define DEPTHWISE_KERNELS_TURNED_H_
 
 #include "planes.h"
 
@@ -51,11 +51,10 @@ inline depthwise_params turned(const depthwise_params& p) {
   return other;
 }
 
-// A kernel of the columns family, on the planes as they are or turned.
-template <bool (*run)(const Call&)>
+// A kernel on the call as it is or turned.
+template <bool (*run)(const Call&), bool (*pays)(const depthwise_params&)>
 bool along_longer(const Call& call) {
-  const bool is_double = call.params->dtype == DEPTHWISE_FLOAT64;
-  if (!turning_pays(*call.params, is_double ? lanes<double> : lanes<float>)) return run(call);
+  if (!pays(*call.params)) return run(call);
   const depthwise_params params = turned(*call.params);
   Call other = call;
   other.params = &params;
@@ -64,4 +63,4 @@ bool along_longer(const Call& call) {
 
 }  // namespace depthwise::DW_ISA
 
-#endif  // DEPTHWISE_KERNELS_TURNED_PLANES_H_
+#endif  // DEPTHWISE_KERNELS_TURNED_H_
