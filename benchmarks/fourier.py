@@ -9,6 +9,7 @@ Needs PyTorch.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -93,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seconds", type=float, default=0.1, metavar="S", help="time of each turn (default: 0.1)")
     options = parsed.parse_args(argv)
     threads = command.thread_count(parsed, options.threads)
+    # PyTorch's threads would spin after each call, on the cores that ours are timed on next.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     import torch
 
