@@ -17,7 +17,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -394,6 +394,11 @@ def draw(result: dict[str, Any], out: Path) -> list[Path]:
     for source, kinds in ((both, common), (result.get("random", {}), other)):
         for kind in kinds:
             figures[f"roofline-{kind}"] = roofline(source, kind, kinds)
+    return write(figures, out)
+
+
+def write(figures: Mapping[str, Figure | None], out: Path) -> list[Path]:
+    """Writes the figures that there are, each under its name; returns where. The folder is made if need be."""
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in figures.items():
@@ -403,21 +408,33 @@ def draw(result: dict[str, Any], out: Path) -> list[Path]:
     return written
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draws the result that the command line names; returns the exit status."""
-    parsed = argparse.ArgumentParser(
-        prog="python -m benchmarks.pictures", description=(__doc__ or "").splitlines()[0]
-    )
+def run(
+    name: str, summary: str, draws: Callable[[dict[str, Any], Path], list[Path]], argv: Sequence[str] | None
+) -> int:
+    """The command line of a program that draws a stored result; returns the exit status.
+
+    Args:
+        name: the module, e.g. "pictures".
+        summary: what it does, in a line.
+        draws: takes the result and the folder, returns what it wrote.
+        argv: the arguments; None for those of the process.
+    """
+    parsed = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=summary)
     parsed.add_argument("result", type=Path, help="a file of benchmarks/results")
     parsed.add_argument("--out", type=Path, default=OUT, help="the pictures' folder (default: docs/images)")
     options = parsed.parse_args(argv)
     try:
-        written = draw(json.loads(options.result.read_text()), options.out)
+        written = draws(json.loads(options.result.read_text()), options.out)
     except (OSError, ValueError) as error:
         parsed.error(str(error))
     for path in written:
         print(path)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws the result that the command line names; returns the exit status."""
+    return run("pictures", (__doc__ or "").splitlines()[0], draw, argv)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ without any layer has no picture. Needs matplotlib. `docs/speed.md` says how to 
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +23,7 @@ from matplotlib.patches import Patch
 from benchmarks import cases
 from benchmarks.families import FAMILIES, family
 from benchmarks.peers import OURS
-from benchmarks.pictures import DPI, INK, OURS_COLOUR, OUT, PAPER, WIDTH, WORK, save
+from benchmarks.pictures import DPI, INK, OURS_COLOUR, PAPER, WIDTH, WORK, run, write
 from benchmarks.profiles import WHOLE, tiles_rate
 from benchmarks.report import MEASUREMENTS
 from benchmarks.sampling import PARTS
@@ -114,31 +112,12 @@ def draw(result: Mapping[str, Any], out: Path) -> list[Path]:
     """
     if not result.get("profiles"):
         raise ValueError("expected a result of benchmarks.profiles with layers in it, got none")
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for kind in FAMILIES:
-        figure = picture(result, kind)
-        if figure is not None:
-            save(figure, out / f"profile-{kind}.png")
-            written.append(out / f"profile-{kind}.png")
-    return written
+    return write({f"profile-{kind}": picture(result, kind) for kind in FAMILIES}, out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the result that the command line names; returns the exit status."""
-    parsed = argparse.ArgumentParser(
-        prog="python -m benchmarks.profile_pictures", description=(__doc__ or "").splitlines()[0]
-    )
-    parsed.add_argument("result", type=Path, help="a file of benchmarks/results")
-    parsed.add_argument("--out", type=Path, default=OUT, help="the pictures' folder (default: docs/images)")
-    options = parsed.parse_args(argv)
-    try:
-        written = draw(json.loads(options.result.read_text()), options.out)
-    except (OSError, ValueError) as error:
-        parsed.error(str(error))
-    for path in written:
-        print(path)
-    return 0
+    return run("profile_pictures", (__doc__ or "").splitlines()[0], draw, argv)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from rich.table import Table
 from benchmarks import cases, command, data, limits, machine, report, run
 from benchmarks.families import FAMILIES, family
 from benchmarks.peers import OURS
+from benchmarks.readme import table_of
 from benchmarks.report import MEASUREMENTS, PASSES, rate_share, verdict
 from benchmarks.runtimes import Runtime
 from benchmarks.sampling import FREQUENCY, PARTS, profile
@@ -249,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         layers = [Layer(cases.from_name(name), MEASUREMENTS) for name in options.cases]
         if options.result is not None:
             stored = json.loads(options.result.read_text())
-            layers += chosen_of(stored, stored["table"]["versions"][OURS]["isa"])
+            layers += chosen_of(stored, table_of(stored)["versions"][OURS]["isa"])
         of = options.result.name if options.result is not None else None
         result = measure(layers, threads, options.seconds, console, of)
     except (OSError, ValueError, RuntimeError) as error:

@@ -17,7 +17,7 @@ PARTS = {
     "tiles": "multiply-adds in registers, with the loads that they wait for, and activations",
     "staging": "rows and planes brought into the form that tiles read: transposed, repeated, padded, converted",
     "results": "what was made in scratch moved to its place; sums of groups, and of a gradient's parts",
-    "set-up": "weights packed; which blocks, rows and tiles come next",
+    "set-up": "weights packed; which blocks, rows and tiles come next; rows asked for ahead of their use",
     "threads": "tasks shared out; waiting for another thread, or for the next call",
     "call": "Python, the front-end, the op's checks, the system",
 }
@@ -161,6 +161,8 @@ def sample(runtime: Runtime, what: str, seconds: float) -> tuple[str, Counter[in
             line.split(maxsplit=5) for line in Path(f"/proc/{runtime.pid}/maps").read_text().splitlines()
         ]
         ours = [fields for fields in mapped if len(fields) == 6 and fields[5].endswith(f"/{LIBRARY}")]
+        if not ours:
+            raise RuntimeError(f"{LIBRARY} is not in the process that was to be sampled")
         library, base = ours[0][5], min(int(fields[0].partition("-")[0], 16) for fields in ours)
         path = str(Path(folder) / "perf.data")
         recorded = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(FREQUENCY), "-o", path]
@@ -178,12 +180,17 @@ def sample(runtime: Runtime, what: str, seconds: float) -> tuple[str, Counter[in
         if recorder.returncode:
             raise RuntimeError(f"perf record failed: {errors.strip()}")
         script = ["perf", "script", "-i", path, "-F", "ip,dso"]
-        printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout
-    return library, read_samples(printed, library, base)
+        printed = subprocess.run(script, capture_output=True, text=True, check=False)
+        if printed.returncode:
+            raise RuntimeError(f"perf script failed: {printed.stderr.strip()}")
+    samples = read_samples(printed.stdout, library, base)
+    if not samples:
+        raise RuntimeError(f"perf took no sample in {seconds} s")
+    return library, samples
 
 
 def profile(runtime: Runtime, what: str, seconds: float) -> dict[str, Any]:
-    """The shares of the parts in the time of all running threads, and the lines that take most of it."""
+    """The shares of the parts in the time of all running threads, and the functions that take most of it."""
     library, samples = sample(runtime, what, seconds)
     frames = find_frames(library, [address for address in samples if address is not None])
     total = sum(samples.values())

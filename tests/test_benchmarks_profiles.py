@@ -216,6 +216,15 @@ class TestResult:
             profiles.main([])
         assert "expected a result of benchmarks.suite" in capsys.readouterr().err
 
+    def test_a_result_without_the_table_is_an_error(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "suite.json"
+        path.write_text("{}")
+        with pytest.raises(SystemExit):
+            profiles.main([str(path)])
+        assert "with the table in it" in capsys.readouterr().err
+
 
 class TestPictures:
     def test_random_layers_are_shown_only_where_the_table_has_none(self, result: dict[str, Any]) -> None:

@@ -90,4 +90,4 @@ def test_steps_along_short_rows_of_results(dtype: str, stride: int, dilation: in
     for kernel, padding in itertools.product(((5, 1), (2, 3)), ("same", ((7, 0), (1, 3)))):
         case = Case((40, 3), kernel, 18, padding=padding)
         check_exactly(replace(case, strides=(stride, 1), dilation_rate=(dilation, 1)), dtype)
-        check_exactly(replace(case, strides=(stride, 2), dilation_rate=(1, 1)), dtype)
+        check_exactly(replace(case, strides=(stride, 2), dilation_rate=(dilation, 1)), dtype)
