@@ -31,6 +31,7 @@ FILES = {
     "scale_forward.h": "tiles",
     "tap_sums.h": "tiles",
     "phases.h": "staging",
+    "pixel_gather.h": "staging",
     "pixels.h": "staging",
     "planes.h": "staging",
     "repeated.h": "staging",

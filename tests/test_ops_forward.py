@@ -75,7 +75,7 @@ def test_every_number_of_rows(isa: str, dtype: str, data_format: str, kernel_hei
                 check_exactly(case, dtype)
 
 
-@pytest.mark.parametrize("multiplier", range(1, 6))
+@pytest.mark.parametrize("multiplier", range(1, 10))
 def test_every_number_of_channels(isa: str, dtype: str, data_format: str, multiplier: int) -> None:
     for channels in around_vectors(lanes(isa, dtype)):
         for columns, kernel_size, activation in (

@@ -257,17 +257,18 @@ inline int64_t most_staged_vectors(const depthwise_image_strides& source, int64_
   return width >= tuning::plane_columns ? tuning::plane_vectors : INT64_MAX;
 }
 
-// Channels of a block whose rows are staged, `most` vectors of them: they may fill the second-level
-// cache. Rather than into blocks of rows, which stage the rows between them twice, `tasks` are cut
-// into these.
+// Channels of a block of which rows are staged, at most so many vectors of the `channels` there
+// are; each has so many results. They may fill the second-level cache. Rather than into blocks of
+// rows, which stage the rows between them twice, `tasks` are cut into these.
 template <class A>
-int64_t staged_block(int64_t outputs, int64_t rows, int64_t width, int64_t tasks,
+int64_t staged_block(int64_t channels, int64_t results, int64_t rows, int64_t width, int64_t tasks,
                      int64_t most = INT64_MAX) {
   constexpr int64_t vector = lanes<A> * static_cast<int64_t>(sizeof(A));
   const int64_t fitting = max_of(tuning::staged_bytes / (max_of(1, rows * width) * vector), 1);
-  const int64_t share = ceil_div(outputs, max_of(1, tasks) * lanes<A>);
-  const int64_t wanted = min_of(fitting, max_of(share, tuning::least_staged_vectors));
-  return min_of(min_of(wanted, most) * lanes<A>, outputs);
+  const int64_t share = ceil_div(channels, max_of(1, tasks) * lanes<A>);
+  const int64_t least = ceil_div(tuning::least_staged_vectors, results);
+  const int64_t wanted = min_of(fitting, max_of(share, least));
+  return min_of(min_of(wanted, most) * lanes<A>, channels);
 }
 
 }  // namespace depthwise::DW_ISA

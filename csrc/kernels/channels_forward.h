@@ -46,15 +46,16 @@ bool channels_forward(const Call& call) {
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
   const bool fetches = fetching_input_pays<T>(p);
+  const int64_t copies = direct ? 1 : RowSource<T>::staged_copies(p);
   const int64_t wanted =
       direct
           ? direct_block<T>(p, outputs, plans.rows[0].overlaps() ? hot_rows : 0, p.in_width,
                             p.out_height, tasks, fetches)
-          : staged_block<A>(outputs, hot_rows, p.in_width, tasks,
+          : staged_block<A>(p.channels * copies, p.multiplier / copies, hot_rows, p.in_width, tasks,
                             most_staged_vectors(
                                 p.x, p.in_width,
                                 fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels)));
-  const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
+  const Blocks channels(p.channels, ceil_div(wanted, direct ? p.multiplier : copies));
   const int64_t block_rows = row_block(p.out_height, p.batch * channels.count, call.tasks);
   const int64_t row_blocks = ceil_div(p.out_height, block_rows);
   const ClampRange<A> clamp = clamp_range<A>(p.activation);
@@ -69,7 +70,7 @@ bool channels_forward(const Call& call) {
     const int64_t co0 = c0 * p.multiplier, block_outputs = count * p.multiplier;
     const int64_t pitch = RowSource<T>::staged_pitch(block_outputs);
     const int64_t ring =
-        direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.in_width, block_outputs);
+        direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.in_width, count * copies);
     const int64_t taps =
         round_up(2 * p.kernel_height * static_cast<int64_t>(sizeof(RowTaps<T>)), 64);
     const int64_t row_bytes =
@@ -87,7 +88,7 @@ bool channels_forward(const Call& call) {
     if (direct) {
       source.use_direct();
     } else {
-      source.use_ring(scratch, ring_rows);
+      source.use_ring(scratch, ring_rows, copies);
     }
     if (fetches) source.height = p.in_height;
     char* const row_taps = scratch + ring;

@@ -21,60 +21,107 @@ RowSource<T> gradient_source(const Call& call, int64_t image, int64_t first, int
   return source;
 }
 
-// The sums of as many groups of `multiplier` adjacent elements as a vector has lanes, added in
-// order.
-template <int multiplier, class A>
+// Element 0, 1, ... of each of as many groups of `size` adjacent elements as a vector has lanes. Of
+// the groups' elements, even and odd ones are parted until they are alone: `size` is a power of
+// two.
+template <int size, class A>
+struct Parted {
+  Vec<A> elements[size];
+
+  DW_INLINE explicit Parted(const Vec<A>* vectors) {
+    if constexpr (size == 1) {
+      elements[0] = vectors[0];
+    } else {
+      Vec<A> even[size / 2], odd[size / 2];
+#pragma GCC unroll 4
+      for (int i = 0; i < size / 2; ++i) {
+        even[i] = even_elements(vectors[2 * i], vectors[2 * i + 1]);
+        odd[i] = odd_elements(vectors[2 * i], vectors[2 * i + 1]);
+      }
+      const Parted<size / 2, A> evens(even), odds(odd);
+#pragma GCC unroll 4
+      for (int i = 0; i < size / 2; ++i) {
+        elements[2 * i] = evens.elements[i];
+        elements[2 * i + 1] = odds.elements[i];
+      }
+    }
+  }
+};
+
+// The sums of as many groups of `size` adjacent elements as a vector has lanes, added in order.
+template <int size, class A>
 DW_INLINE Vec<A> sums_of_groups(const A* from) {
   constexpr int n = lanes<A>;
-  if constexpr (multiplier == 2) {
-    const Vec<A> a = load(from), b = load(from + n);
-    return even_elements(a, b) + odd_elements(a, b);
-  } else if constexpr (multiplier == 4) {
-    const Vec<A> a = load(from), b = load(from + n), c = load(from + 2 * n), d = load(from + 3 * n);
-    const Vec<A> even_low = even_elements(a, b), even_high = even_elements(c, d);
-    const Vec<A> odd_low = odd_elements(a, b), odd_high = odd_elements(c, d);
-    return ((even_elements(even_low, even_high) + even_elements(odd_low, odd_high)) +
-            odd_elements(even_low, even_high)) +
-           odd_elements(odd_low, odd_high);
+  Vec<A> vectors[size];
+#pragma GCC unroll 8
+  for (int v = 0; v < size; ++v) vectors[v] = load(from + v * n);
+  Vec<A> sum = zero<A>();
+  if constexpr ((size & (size - 1)) == 0) {
+    const Parted<size, A> parted(vectors);
+    sum = parted.elements[0];
+#pragma GCC unroll 8
+    for (int m = 1; m < size; ++m) sum += parted.elements[m];
   } else {
-    Vec<A> sum = zero<A>();
-#pragma GCC unroll 4
-    for (int m = 0; m < multiplier; ++m) {
+#pragma GCC unroll 8
+    for (int m = 0; m < size; ++m) {
       // Of which of the vectors each element is, and where in it.
-      const Mask<A> places =
-          __builtin_convertvector(lane_numbers<A>() * A(multiplier) + A(m), Mask<A>);
-      Vec<A> elements = permuted(load(from), places);
-#pragma GCC unroll 4
-      for (int v = 1; v < multiplier; ++v) {
-        elements = places >= v * n ? permuted(load(from + v * n), places) : elements;
+      const Mask<A> places = __builtin_convertvector(lane_numbers<A>() * A(size) + A(m), Mask<A>);
+      Vec<A> elements = permuted(vectors[0], places);
+#pragma GCC unroll 8
+      for (int v = 1; v < size; ++v) {
+        elements = places >= v * n ? permuted(vectors[v], places) : elements;
       }
       sum = m == 0 ? elements : sum + elements;
     }
-    return sum;
   }
+  return sum;
 }
 
-// In place: element c becomes the sum of its `multiplier` neighbours from c * multiplier on.
+// Up to this multiplier sums_of_groups() makes the sums.
+constexpr int most_summed = 8;
+
+// In place: element c becomes the sum of its `multiplier` neighbours from c * multiplier on. Whole
+// vectors of sums are made: `row` has room for them, and for `most_summed` vectors past its end.
 template <class A>
 DW_INLINE void sum_groups(A* row, int64_t channels, int64_t multiplier) {
-  if (multiplier == 1) return;
-  int64_t c = 0;
-  const auto whole_vectors = [&]<int of>() DW_INLINE_LAMBDA {
-    for (; c + lanes<A> <= channels; c += lanes<A>) {
+  const auto in_vectors = [&]<int of>() DW_INLINE_LAMBDA {
+    for (int64_t c = 0; c < channels; c += lanes<A>) {
       store(row + c, sums_of_groups<of>(row + c * of));
     }
   };
-  if (multiplier == 2) {
-    whole_vectors.template operator()<2>();
-  } else if (multiplier == 4) {
-    whole_vectors.template operator()<4>();
-  } else if constexpr (can_permute<A>) {
-    if (multiplier == 3) whole_vectors.template operator()<3>();
-  }
-  for (; c < channels; ++c) {
-    A sum = row[c * multiplier];
-    for (int64_t m = 1; m < multiplier; ++m) sum += row[c * multiplier + m];
-    row[c] = sum;
+  const auto one_by_one = [&] {
+    for (int64_t c = 0; c < channels; ++c) {
+      A sum = row[c * multiplier];
+      for (int64_t m = 1; m < multiplier; ++m) sum += row[c * multiplier + m];
+      row[c] = sum;
+    }
+  };
+  const auto permuted = [&]<int of>() DW_INLINE_LAMBDA {
+    if constexpr (can_permute<A>) {
+      in_vectors.template operator()<of>();
+    } else {
+      one_by_one();
+    }
+  };
+  switch (multiplier) {
+    case 1:
+      return;
+    case 2:
+      return in_vectors.template operator()<2>();
+    case 3:
+      return permuted.template operator()<3>();
+    case 4:
+      return in_vectors.template operator()<4>();
+    case 5:
+      return permuted.template operator()<5>();
+    case 6:
+      return permuted.template operator()<6>();
+    case 7:
+      return permuted.template operator()<7>();
+    case most_summed:
+      return in_vectors.template operator()<8>();
+    default:
+      return one_by_one();
   }
 }
 
@@ -112,7 +159,8 @@ class InputGradient {
 
   // Bytes of scratch for one task, of `outputs` output channels.
   int64_t scratch_bytes(const depthwise_params& p, int64_t outputs) const {
-    return taps_bytes(p) + clipped_.bytes() + (in_place_ ? 0 : 2 * row_bytes(p, outputs));
+    constexpr int64_t overrun = most_summed * lanes<A> * static_cast<int64_t>(sizeof(A));
+    return taps_bytes(p) + clipped_.bytes() + (in_place_ ? 0 : 2 * row_bytes(p, outputs) + overrun);
   }
 
   // Writes the rows [begin, end) of one image's gradient, for the input channels [first, first +
@@ -180,7 +228,7 @@ bool channels_input_gradient(const Call& call) {
   const bool fetches = fetching_pays<T>(p.batch * p.out_height * p.out_width * outputs);
   const int64_t wanted =
       direct ? direct_block<T>(p, outputs, ring_rows + 1, p.out_width, p.in_height, tasks, fetches)
-             : staged_block<A>(outputs, ring_rows + 1, p.out_width, tasks,
+             : staged_block<A>(outputs, 1, ring_rows + 1, p.out_width, tasks,
                                most_staged_vectors(p.dy, p.out_width, fetches));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   const int64_t block_rows = row_block(p.in_height, p.batch * channels.count, call.tasks);
@@ -202,7 +250,7 @@ bool channels_input_gradient(const Call& call) {
     if (direct) {
       dz.use_direct();
     } else {
-      dz.use_ring(scratch, ring_rows);
+      dz.use_ring(scratch, ring_rows, 1);
     }
     if (fetches) dz.height = p.out_height;
     const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.in_height);

@@ -71,7 +71,7 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
   for (s.tap = 0; s.tap < p.kernel_width;) {
     const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
     TapSumsChoice<A> choice = choose_tap_sums<A, false>(s.columns, taps);
-    if constexpr (repeats_on_load<T>(2)) {
+    if constexpr (repeats_on_load<A>(2)) {
       if (x.repeats_on_load()) choice = choose_tap_sums<A, true>(s.columns, taps);
     }
     for (int64_t i = 0; i < p.kernel_height;) {
@@ -172,6 +172,7 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
       RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR);
   const bool direct_dz =
       is_compute_type<T> && RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
+  const int64_t copies = direct_x ? 1 : RowSource<T>::staged_copies(p);
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
   const bool fetches = fetching_input_pays<T>(p);
 
@@ -185,7 +186,7 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
   const int64_t least = fetches ? tuning::least_fetched_vectors : tuning::least_block_vectors;
   const int64_t share =
       divides ? round_up(max_of(outputs / 8, least * lanes<A>), lanes<A>) : outputs;
-  const int64_t wanted = min_of(share, staged_block<A>(outputs, reach + 1, p.in_width, 1));
+  const int64_t wanted = min_of(share, staged_block<A>(outputs, 1, reach + 1, p.in_width, 1));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   // Slots of whole vectors for every block: see write_gradient().
   const int64_t pitch = round_up(outputs, lanes<A>) + channels.count * lanes<A>;
@@ -206,7 +207,7 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
         min_of((block_rows - 1) * p.stride_height + reach, max_of(1, p.in_height));
     const int64_t z_rows = min_of(block_rows + 2 * dx_reach, p.out_height);
     const int64_t x_ring =
-        direct_x ? 0 : RowSource<T>::ring_bytes(x_rows, p.in_width, block_outputs);
+        direct_x ? 0 : RowSource<T>::ring_bytes(x_rows, p.in_width, count * copies);
     const int64_t z_ring =
         direct_dz ? 0 : RowSource<T>::ring_bytes(z_rows, p.out_width, block_outputs);
     const int64_t dx_bytes =
@@ -239,13 +240,13 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
         if (direct_x) {
           x.use_direct();
         } else {
-          x.use_ring(scratch, x_rows);
+          x.use_ring(scratch, x_rows, copies);
         }
         dz = gradient_source<T>(call, image, co0, block_outputs);
         if (direct_dz) {
           dz.use_direct();
         } else {
-          dz.use_ring(scratch + x_ring, z_rows);
+          dz.use_ring(scratch + x_ring, z_rows, 1);
         }
       }
       dz.height = fetches ? p.out_height : 0;

@@ -4,6 +4,7 @@
 
 #include "packed_kernel.h"
 #include "phases.h"
+#include "pixel_gather.h"
 #include "pixel_tile.h"
 
 namespace depthwise::DW_ISA {
@@ -44,45 +45,6 @@ struct PixelBlocks {
   }
 };
 
-// `count` pixels of `channels` elements, `step` apart, to the compute type and side by side. The
-// row that they are of ends at `end`.
-template <class T>
-DW_INLINE void gather_pixels(Compute<T>* to, const T* from, int64_t step, int64_t channel_step,
-                             int64_t channels, int64_t count, const T* end) {
-  constexpr int n = lanes<Compute<T>>;
-  if (channel_step == 1 && step == channels) {
-    convert_span(to, from, 1, count * channels);
-    return;
-  }
-  if (channels == 1) {
-    convert_span(to, from, step, count);
-    return;
-  }
-  int64_t i = 0;
-  // What comes after the channels is overwritten by the next pixel.
-  const auto gather = [&]<int elements>() DW_INLINE_LAMBDA {
-    for (; i < count && end - from >= elements; ++i, from += step, to += channels) {
-      if constexpr (elements < n) {
-        __builtin_memcpy(to, from, elements * sizeof(T));
-      } else {
-        store(to, load(from));
-      }
-    }
-  };
-  if (channel_step == 1 && step > 0 && channels <= n) {
-    if (is_compute_type<T> && 4 * channels <= n) {
-      gather.template operator()<n / 4>();
-    } else if (is_compute_type<T> && 2 * channels <= n) {
-      gather.template operator()<n / 2>();
-    } else {
-      gather.template operator()<n>();
-    }
-  }
-  for (; i < count; ++i, from += step, to += channels) {
-    convert_span(to, from, channel_step, channels);
-  }
-}
-
 // Stages `count` rows of an image, the first of them at `from`, for the results from `column` on.
 // `line` has room for a phase.
 template <class T>
@@ -90,20 +52,17 @@ void stage_pixels(Compute<T>* to, const depthwise_params& p, const T* from, int6
                   const PixelBlocks<Compute<T>>& blocks, int64_t column, Compute<T>* line) {
   using A = Compute<T>;
   const Axis& axis = blocks.phases.axis;
+  const PixelGather<T> gather(p, axis.stride * p.x.column);
   for (int64_t slot = 0; slot < blocks.phases.count; ++slot, to += blocks.phase_elements()) {
     const int64_t first = column * axis.stride + blocks.phases.residue(slot) - axis.pad;
     const TapRange in = inside(first, axis.stride, blocks.phase_columns(), axis.in);
-    const int64_t pixels = in.end - in.begin;
     const T* row = from + (first + in.begin * axis.stride) * p.x.column;
     const T* end = from + (p.in_width - 1) * p.x.column + p.channels;
     A* phase = to;
     for (int64_t r = 0; r < count; ++r) {
       fill_zero(phase, in.begin * blocks.pixel);
-      if (pixels > 0) {
-        A* const values = phase + in.begin * blocks.pixel;
-        gather_pixels(p.multiplier == 1 ? values : line, row, axis.stride * p.x.column, p.x.channel,
-                      p.channels, pixels, end);
-        if (p.multiplier != 1) repeat_each(values, line, pixels * p.channels, p.multiplier);
+      if (in.end > in.begin) {
+        gather(phase + in.begin * blocks.pixel, row, in.end - in.begin, end, line);
       }
       fill_zero(phase + in.end * blocks.pixel, (blocks.phase_columns() - in.end) * blocks.pixel);
       row += p.x.row;

@@ -1,8 +1,7 @@
 // Where the channels kernels get their rows from: straight from the caller's array where its type
-// and strides allow (and, with a multiplier, elements can be repeated as they are loaded), else
-// from a ring of staged rows (converted to the compute type, channels side by side, one copy per
-// output channel). Staging is also where the activation's derivative is applied to the output's
-// gradient.
+// and strides allow, else from a ring of staged rows (converted to the compute type, channels side
+// by side; one copy per output channel where elements cannot be repeated as they are loaded).
+// Staging is also where the activation's derivative is applied to the output's gradient.
 #ifndef DEPTHWISE_KERNELS_ROWS_H_
 #define DEPTHWISE_KERNELS_ROWS_H_
 
@@ -11,6 +10,7 @@
 #include "geometry.h"
 #include "repeated.h"
 #include "transposed_rows.h"
+#include "tuning.h"
 #include "views.h"
 
 namespace depthwise::DW_ISA {
@@ -140,7 +140,8 @@ struct RowSource {
   int64_t width;       // columns of a row
   int64_t height;      // rows of the image; 0 where none is to be asked for ahead
   int64_t channels;    // of the image, in this block
-  int64_t multiplier;  // copies of each
+  int64_t multiplier;  // results of each
+  int64_t copies;      // of each in the rows given out: one where they are repeated on loading
   int activation;      // linear: no derivative
   A alpha;
 
@@ -151,16 +152,22 @@ struct RowSource {
   A* line;        // scratch for one column's channels
   int64_t* held;  // which row each slot of the ring holds
 
-  // With a multiplier elements are repeated as they are loaded, and none is past the last one;
-  // without one vectors have to be whole.
+  // What is repeated on loading is none past the last channel; without a multiplier vectors have to
+  // be whole.
   static bool can_be_direct(int64_t block_channels, int64_t multiplier, int64_t channel_stride,
                             int activation) {
     return channel_stride == 1 && activation == DEPTHWISE_LINEAR &&
            (multiplier == 1 ? block_channels >= lanes<A> : DW_ISA::repeats_on_load<T>(multiplier));
   }
-  bool repeats_on_load() const { return direct && multiplier > 1; }
+  // Copies to stage of each channel of the input.
+  static int64_t staged_copies(const depthwise_params& p) {
+    const bool pays = p.kernel_height * p.kernel_width <=
+                      tuning::most_repeated_loads * p.multiplier * p.stride_height * p.stride_width;
+    return pays && DW_ISA::repeats_on_load<A>(p.multiplier) ? 1 : p.multiplier;
+  }
+  bool repeats_on_load() const { return copies < multiplier; }
   static int64_t staged_pitch(int64_t channels) { return round_up(channels, lanes<A>); }
-  // Bytes of scratch for a ring over `channels` output channels.
+  // Bytes of scratch for a ring over `channels` channels, with their copies.
   static int64_t ring_bytes(int64_t rows, int64_t width, int64_t channels) {
     const int64_t pitch = staged_pitch(channels);
     const int64_t elements = rows * row_elements(width, pitch) + pitch + lanes<A>;
@@ -171,16 +178,18 @@ struct RowSource {
 
   void use_direct() {
     direct = true;
+    copies = 1;
     pitch = image.column;
   }
-  void use_ring(void* memory, int64_t rows) {
+  void use_ring(void* memory, int64_t rows, int64_t staged) {
     direct = false;
-    pitch = staged_pitch(channels * multiplier);
+    copies = staged;
+    pitch = staged_pitch(channels * copies);
     ring_rows = rows;
     ring = static_cast<A*>(memory);
     line = ring + rows * row_elements(width, pitch);
     held = reinterpret_cast<int64_t*>(static_cast<char*>(memory) +
-                                      ring_bytes(rows, width, channels * multiplier) - rows * 8);
+                                      ring_bytes(rows, width, channels * copies) - rows * 8);
     for (int64_t slot = 0; slot < rows; ++slot) held[slot] = -1;
   }
 
@@ -216,16 +225,16 @@ struct RowSource {
   [[gnu::noinline]] void stage(A* row, int64_t h) {
     const T* from = image.data + h * image.row;
     const bool transposes = image.column == 1 && image.channel != 1 && channels >= lanes<A> / 2 &&
-                            repeats_in_vectors<A>(multiplier) &&
+                            repeats_in_vectors<A>(copies) &&
                             (activation == DEPTHWISE_LINEAR || saved.column == 1);
     if (transposes) {
-      stage_transposed(row, pitch, image, saved, h, width, channels, multiplier, activation, alpha);
+      stage_transposed(row, pitch, image, saved, h, width, channels, copies, activation, alpha);
       return;
     }
-    if (multiplier > 1) {
+    if (copies > 1) {
       for (int64_t w = 0; w < width; ++w, row += pitch) {
         convert_span(line, from + w * image.column, image.channel, channels);
-        repeat_each(row, line, channels, multiplier);
+        repeat_each(row, line, channels, copies);
       }
       return;
     }

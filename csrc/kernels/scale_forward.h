@@ -6,7 +6,7 @@
 #define DEPTHWISE_KERNELS_SCALE_FORWARD_H_
 
 #include "channels_convolution.h"
-#include "pixels.h"
+#include "pixel_gather.h"
 
 namespace depthwise::DW_ISA {
 
@@ -164,18 +164,17 @@ class Patterns {
 // compute type and side by side. The first one is at `from`, its row ends at `row_end`. `line` has
 // room for the columns of one row.
 template <class T>
-void gather_run(Compute<T>* to, Compute<T>* line, const depthwise_params& p, const T* from,
-                const T* row_end, int64_t rows, int64_t columns) {
-  const int64_t step = p.stride_width * p.x.column, row_step = p.stride_height * p.x.row;
+void gather_run(Compute<T>* to, Compute<T>* line, const depthwise_params& p,
+                const PixelGather<T>& gather, const T* from, const T* row_end, int64_t rows,
+                int64_t columns) {
+  const int64_t row_step = p.stride_height * p.x.row;
   for (; rows > 0; --rows, from += row_step, row_end += row_step) {
     if (p.layout == DEPTHWISE_CHANNELS_FIRST) {
-      convert_span(to, from, step, columns);
+      convert_span(to, from, p.stride_width * p.x.column, columns);
       to += columns;
       continue;
     }
-    gather_pixels(p.multiplier == 1 ? to : line, from, step, p.x.channel, p.channels, columns,
-                  row_end);
-    if (p.multiplier != 1) repeat_each(to, line, columns * p.channels, p.multiplier);
+    gather(to, from, columns, row_end, line);
     to += columns * p.channels * p.multiplier;
   }
 }
@@ -208,6 +207,7 @@ bool scale_forward(const Call& call) {
                        runs.in_place && streaming_pays<T>(p.batch * p.out_height * p.out_width *
                                                           p.channels * p.multiplier)};
   const Scale<A> scale_apart{clamp, p.activation, alpha, false};
+  const PixelGather<T> gather(p, p.stride_width * p.x.column);
   const int64_t planes = first ? p.multiplier : 1;  // of results, from one of the input
   const int64_t tasks = min_of(max_of(1, call.tasks), runs.count);
 
@@ -233,7 +233,7 @@ bool scale_forward(const Call& call) {
           image_at<T>(call.x, p.x, image, channel).data + h * p.stride_height * p.x.row;
       const T* const x = row + w * p.stride_width * p.x.column;
       if (!runs.direct) {
-        gather_run(gathered, scratch.at<A>(line_at), p, x,
+        gather_run(gathered, scratch.at<A>(line_at), p, gather, x,
                    row + (p.in_width - 1) * p.x.column + p.channels, rows, columns);
       }
       for (int64_t m = 0; m < planes; ++m) {

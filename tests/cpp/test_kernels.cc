@@ -180,7 +180,7 @@ TEST(multipliers) {
   Table table(40000);
   for (const int dtype : dtypes) {
     for (const int layout : layouts) {
-      for (int64_t multiplier = 1; multiplier <= 5; ++multiplier) {
+      for (int64_t multiplier = 1; multiplier <= 9; ++multiplier) {
         for (const int64_t channels : {1, 2, 3, 4, 5, 7, 8, 9, 17, 33}) {
           Case c = make_case(dtype, layout, channels, 5, 7, 3, 3);
           c.p.multiplier = multiplier;
