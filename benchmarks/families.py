@@ -57,15 +57,19 @@ def _is_transposed(case: Case, lanes: int) -> bool:
     """Whether channels-first images are transposed, for vectors along channels (csrc/kernels/table.cc)."""
     along = 0 if _is_turned(case, lanes) else 1
     size, stride, channels = case.output_size[along], case.strides[along], case.channels
-    if case.multiplier > 1 and 2 * size > 3 * lanes:
+    wide, multiplied = 2 * size > 3 * lanes, case.multiplier > 1
+    # With one instruction, which neither baseline nor NEON have, elements are repeated as they are loaded.
+    repeats = case.dtype != "float64" and lanes > 4 and case.multiplier < lanes
+    if multiplied and wide and (channels < lanes or not repeats):
         return False
     narrow = 3 * size < 2 * lanes * math.ceil(size / lanes) or stride >= 3
     many_taps = math.prod(case.kernel) >= 64
     if channels >= lanes:
         by_columns, by_channels = channels * math.ceil(size / lanes), size * math.ceil(channels / lanes)
-        fuller = 10 * stride * by_columns <= 9 * by_channels
-        return case.multiplier > 1 or narrow or many_taps or not fuller
-    return (narrow and case.multiplier == 1 and 2 * channels >= lanes) or (
+        tenths = 11 if multiplied and math.prod(case.kernel) < 16 else 9
+        fuller = 10 * (1 if multiplied else stride) * by_columns <= tenths * by_channels
+        return (multiplied and not wide) or narrow or many_taps or not fuller
+    return (narrow and not multiplied and 2 * channels >= lanes) or (
         (narrow or many_taps) and 4 * channels >= 3 * lanes
     )
 

@@ -26,31 +26,44 @@ bool takes_interleaved(const depthwise_params& p) {
 // Planes are transposed for vectors along channels, unless vectors along columns are fuller by more
 // than transposing costs: two cores of a Zen 5 took for 3x3 on 128x128x17 47 us plane by plane and
 // 94 along channels, on 60x60x40 25 and 33, on 56x56x128 83 and 78, at stride 2 on 61x61x41 24 and
-// 20; for 11x11 on 60x60x40 211 and 137.
+// 20; for 11x11 on 60x60x40 211 and 137. With a multiplier several results share what a stride
+// costs along columns, and there are more to transpose back: 3x3 at stride 2 on 112x112x20 by 2 37
+// and 42, training 131 and 182; 3x3 on 62x62x32 by 2 32 and 46, training 151 and 164, by 4 71 and
+// 83, on 64x64x32 by 2 39 and 62. With more taps that matters less: 5x5 on 62x62x32 by 2 71 and 73,
+// training 347 and 258.
 bool columns_are_fuller(const depthwise_params& p, const Axis& along, int64_t n) {
   const int64_t by_columns = p.channels * ceil_div(along.out, n);
   const int64_t by_channels = along.out * ceil_div(p.channels, n);
-  return 10 * along.stride * by_columns <= 9 * by_channels;
+  if (p.multiplier == 1) return 10 * along.stride * by_columns <= 9 * by_channels;
+  const int64_t tenths = p.kernel_height * p.kernel_width < 16 ? 11 : 9;
+  return 10 * by_columns <= tenths * by_channels;
 }
 // Channels that fill no vector are worth it where planes are narrow, so that vectors along columns
 // would be even emptier, or slow: training steps of 10x10 on 13 images of 19x19x15 took one core of
 // a Zen 5 536 us plane by plane and 280 along channels, of 3x3 at stride 3 on 7 of 90x90x9 524 and
 // 269, of 8x8 on 122x122x14 699 and 434; of 3x3 on 4 of 46x46x12 97 and 110, of 11x11 on 15 of
 // 63x63x8 967 and 1106.
-// With a multiplier a plane that is staged serves several, and long rows of it are faster. Two
-// cores took for 3x3 at stride 3 of 10 times 5x5x781 by 3 1489 us plane by plane and 189 along
-// channels, for 5x5 of 7x7x128 by 4 49 and 16, for 3x3 of 20x20x40 by 2 9.9 and 9.9, of 32x32x24 by
-// 3 12 and 22; for training steps 8133 and 445, 206 and 58, 41 and 39, 55 and 66. 9x9 of 17x17x12
-// by 2 took 14.3 and 9.1, 5x5 of 2 of 90x20x10 by 2 48 and 64.
+// With a multiplier a plane that is staged serves several, and long rows of it are faster where
+// transposed ones are staged in copies, or their channels fill no vector. Two cores took for 3x3 at
+// stride 3 of 10 times 5x5x781 by 3 1489 us plane by plane and 189 along channels, for 5x5 of
+// 7x7x128 by 4 49 and 16, for 3x3 of 20x20x40 by 2 9.9 and 9.9, of 32x32x24 by 3 12 and 22; for
+// training steps 8133 and 445, 206 and 58, 41 and 39, 55 and 66. 9x9 of 17x17x12 by 2 took 14.3
+// and 9.1, 5x5 of 2 of 90x20x10 by 2 48 and 64. Without copies 3x3 of 112x112x64 by 4 took 456 and
+// 422, training 3137 and 2124, of 40x40x64 by 2 139 and 130; 7x7 of 30x30x128 by 2 542 and 319.
 template <class T>
 bool takes_planes(const depthwise_params& p) {
   constexpr int64_t n = lanes<Compute<T>>;
   const Axis along = turning_pays(p, n) ? row_axis(p) : column_axis(p);
-  if (p.multiplier > 1 && 2 * along.out > 3 * n) return false;
+  const bool is_wide = 2 * along.out > 3 * n;
+  if (p.multiplier > 1 && is_wide &&
+      (p.channels < n || !repeats_on_load<Compute<T>>(p.multiplier))) {
+    return false;
+  }
   const bool narrow = 3 * along.out < 2 * round_up(along.out, n) || along.stride >= 3;
   const bool many_taps = p.kernel_height * p.kernel_width >= 64;
   if (p.channels >= n) {
-    return p.multiplier > 1 || narrow || many_taps || !columns_are_fuller(p, along, n);
+    return (p.multiplier > 1 && !is_wide) || narrow || many_taps ||
+           !columns_are_fuller(p, along, n);
   }
   return (narrow && p.multiplier == 1 && 2 * p.channels >= n) ||
          ((narrow || many_taps) && 4 * p.channels >= 3 * n);
