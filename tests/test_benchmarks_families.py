@@ -65,20 +65,41 @@ class TestTraining:
         assert family(case, "avx512", "training") == kind
 
     @pytest.mark.parametrize(
-        ("width", "channels", "kind"),
+        ("width", "channels", "stride", "kernel", "kind"),
         [
-            (24, 16, "channels"),
-            (25, 16, "columns"),
-            (24, 15, "columns"),
-            (10, 12, "channels"),
-            (10, 11, "columns"),
+            (24, 16, 1, (3, 3), "channels"),  # short rows
+            (24, 15, 1, (3, 3), "columns"),
+            (10, 12, 1, (3, 3), "channels"),
+            (10, 11, 1, (3, 3), "columns"),
+            (30, 16, 1, (3, 3), "columns"),  # 32 lanes for 30 columns
+            (29, 16, 1, (3, 3), "channels"),
+            (30, 16, 1, (4, 4), "channels"),  # many taps
+            (35, 17, 1, (4, 4), "columns"),
+            (60, 34, 2, (3, 3), "columns"),  # the stride does not count
         ],
     )
-    def test_channels_first_images_with_a_multiplier_need_short_rows(
-        self, width: int, channels: int, kind: str
+    def test_channels_first_images_with_a_multiplier_need_short_rows_or_full_vectors(
+        self, width: int, channels: int, stride: int, kernel: tuple[int, int], kind: str
     ) -> None:
-        case = Case(20, width, channels, (3, 3), multiplier=2, data_format="channels_first")
+        case = Case(20, width, channels, kernel, (1, stride), multiplier=2, data_format="channels_first")
         assert family(case, "avx512", "training") == kind
+
+    @pytest.mark.parametrize(
+        ("isa", "dtype", "width", "kind"),
+        [
+            ("avx512", "float32", 50, "channels"),
+            ("avx512", "bfloat16", 50, "channels"),
+            ("avx512", "float64", 50, "columns"),
+            ("avx512", "float64", 12, "channels"),
+            ("avx2", "float32", 50, "channels"),
+            ("baseline", "float32", 50, "columns"),
+            ("baseline", "float32", 6, "channels"),
+            ("neon", "float32", 50, "columns"),
+        ],
+    )
+    def test_long_rows_need_repetition_on_loading(self, isa: str, dtype: str, width: int, kind: str) -> None:
+        case = Case(20, width, 16, (3, 3), multiplier=2, data_format="channels_first", dtype=dtype)
+        assert family(case, isa, "training") == kind
 
     @pytest.mark.parametrize(
         ("channels", "width", "kernel", "stride", "kind"),
