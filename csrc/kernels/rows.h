@@ -161,9 +161,13 @@ struct RowSource {
   }
   // Copies to stage of each channel of the input.
   static int64_t staged_copies(const depthwise_params& p) {
-    const bool pays = p.kernel_height * p.kernel_width <=
-                      tuning::most_repeated_loads * p.multiplier * p.stride_height * p.stride_width;
-    return pays && DW_ISA::repeats_on_load<A>(p.multiplier) ? 1 : p.multiplier;
+    if (!DW_ISA::repeats_on_load<A>(p.multiplier)) return p.multiplier;
+    // Taps that use an element are a stride apart.
+    const int64_t apart =
+        min_of(p.stride_height, p.kernel_height) * min_of(p.stride_width, p.kernel_width);
+    const bool pays =
+        p.kernel_height * p.kernel_width <= tuning::most_repeated_loads * p.multiplier * apart;
+    return pays ? 1 : p.multiplier;
   }
   bool repeats_on_load() const { return copies < multiplier; }
   static int64_t staged_pitch(int64_t channels) { return round_up(channels, lanes<A>); }
