@@ -44,6 +44,8 @@ def family(case: Case, isa: str, what: str) -> str:
             return "scale"
         if last and 8 * outputs <= (5 if case.strides[1] == 1 else 4) * lanes:
             return "pixels"
+        if _is_in_place(case, lanes):
+            return "columns"
     if last and 3 * outputs >= lanes:
         return "channels"
     if not last and _is_transposed(case, lanes):
@@ -51,6 +53,22 @@ def family(case: Case, isa: str, what: str) -> str:
     axes = zip((case.height, case.width), case.kernel, case.dilation, strict=True)
     in_proportion = all((kernel - 1) * rate <= PROPORTION * (size + kernel) for size, kernel, rate in axes)
     return "columns" if in_proportion else "channels"
+
+
+def _is_in_place(case: Case, lanes: int) -> bool:
+    """Whether planes are read and written where they are (csrc/kernels/strips_forward.h)."""
+    width, channels = case.output_size[1], case.channels
+    by_columns, by_channels = channels * math.ceil(width / lanes), width * math.ceil(channels / lanes)
+    loads_some = case.dtype in ("float32", "float64") and lanes * (8 if case.dtype == "float64" else 4) > 16
+    return (
+        loads_some
+        and case.data_format == "channels_first"
+        and case.strides == (1, 1)
+        and case.kernel[0] <= 7
+        and case.kernel[1] <= 3
+        and width >= lanes
+        and 2 * by_columns <= 3 * by_channels
+    )
 
 
 def _is_transposed(case: Case, lanes: int) -> bool:

@@ -193,6 +193,33 @@ class TestInference:
         assert family(case, "avx512", "inference") == kind
         assert family(replace(case, data_format="channels_first"), "avx512", "inference") == "scale"
 
+    @pytest.mark.parametrize(
+        ("width", "channels", "kernel", "stride", "dtype", "isa", "kind"),
+        [
+            (32, 64, (3, 3), 1, "float32", "avx512", "columns"),
+            (32, 64, (3, 3), 1, "float32", "avx2", "columns"),
+            (32, 64, (3, 3), 1, "float64", "avx512", "columns"),
+            (32, 64, (3, 3), 1, "float16", "avx512", "channels"),
+            (32, 64, (3, 3), 1, "float32", "baseline", "channels"),
+            (32, 64, (7, 3), 1, "float32", "avx512", "columns"),
+            (32, 64, (8, 3), 1, "float32", "avx512", "channels"),
+            (32, 64, (3, 4), 1, "float32", "avx512", "channels"),
+            (32, 64, (3, 3), 2, "float32", "avx512", "channels"),
+            (22, 64, (3, 3), 1, "float32", "avx512", "columns"),
+            (21, 64, (3, 3), 1, "float32", "avx512", "channels"),
+            (15, 64, (3, 3), 1, "float32", "avx512", "channels"),
+        ],
+    )
+    def test_few_taps_in_a_row_read_planes_in_place(
+        self, width: int, channels: int, kernel: tuple[int, int], stride: int, dtype: str, isa: str, kind: str
+    ) -> None:
+        case = Case(
+            9, width, channels, kernel, (1, stride), "same", data_format="channels_first", dtype=dtype
+        )
+        assert family(case, isa, "inference") == kind
+        assert family(replace(case, data_format="channels_last"), isa, "inference") == "channels"
+        assert family(case, isa, "training") == "channels"
+
     def test_what_neither_takes_goes_where_training_goes(self) -> None:
         for case in (Case(9, 8, 32, (3, 3)), FIRST):
             assert len({family(case, "avx512", what) for what in MEASUREMENTS}) == 1

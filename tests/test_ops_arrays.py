@@ -34,6 +34,7 @@ CASES = [
     Case((7, 9), (3, 2), 40, batch=2, padding="same"),
     Case((9, 11), (2, 4), 6, multiplier=3, strides=(2, 3), padding=2),
     Case((8, 12), (3, 3), 34, strides=(2, 1), dilation_rate=(1, 2), padding="same", activation="relu6"),
+    Case((9, 41), (3, 3), 2, batch=2, padding="same", activation="relu6"),
 ]
 EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 EVERY_MEMORY = pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)

@@ -64,3 +64,44 @@ def test_activations_of_planes_with_a_multiplier(dtype: str, activation: str) ->
             activation=activation,
         )
         check_within_bounds(case, dtype)
+
+
+@pytest.mark.parametrize("kernel_height", range(1, 9))
+def test_planes_in_place(dtype: str, kernel_height: int, isa: str) -> None:
+    """Kernels of up to 7 by 3 taps at unit strides, rows of a vector and more (csrc/kernels/strips_forward.h)."""
+    n = lanes(isa, dtype)
+    for kernel_width, width in itertools.product(
+        (1, 2, 3, 4), (n, n + 1, 2 * n - 1, 2 * n, 2 * n + 1, 3 * n + 2)
+    ):
+        for height in (1, 3, 4, 6, 9):
+            case = Case(
+                (height, width),
+                (kernel_height, kernel_width),
+                2,
+                padding="same",
+                data_format="channels_first",
+            )
+            check_exactly(case, dtype)
+
+
+@pytest.mark.parametrize("dilation", [(1, 2), (2, 1), (3, 5), (7, 40)])
+@pytest.mark.parametrize(
+    "padding", ["valid", "same", ((9, 0), (0, 21)), ((0, 3), (19, 2)), ((5, 9), (40, 33))]
+)
+def test_dilations_and_padding_of_planes_in_place(
+    dtype: str, dilation: tuple[int, int], padding: object, isa: str
+) -> None:
+    n = lanes(isa, dtype)
+    for multiplier, activation in ((1, "silu"), (3, "relu6")):
+        case = Case(
+            (17, 2 * n + 85),
+            (3, 3),
+            3,
+            2,
+            multiplier,
+            padding=padding,
+            data_format="channels_first",
+            dilation_rate=dilation,
+            activation=activation,
+        )
+        check_within_bounds(case, dtype)

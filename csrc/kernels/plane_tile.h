@@ -16,6 +16,12 @@ struct PlaneFinish {
   A alpha;
 };
 
+template <class A>
+DW_INLINE Vec<A> finished(const PlaneFinish<A>& f, Vec<A> z) {
+  if (f.clamp.is_clamp) return clamp(z, broadcast(f.clamp.low), broadcast(f.clamp.high));
+  return activate<A>(f.activation, f.alpha, z);
+}
+
 // A block of results: `rows` x `columns` of them, `pitch` apart, from taps at `offsets` with
 // `weights`, `per_row` taps for each row of taps.
 template <class A>
@@ -41,15 +47,12 @@ struct Rows {
 template <int vectors, class A>
 DW_INLINE void finish_plane_tile(const PlaneTaps<A>& s, const Vec<A> (&sums)[vectors], int64_t p,
                                  int64_t step) {
-  const PlaneFinish<A>& f = s.finish;
-  const Vec<A> bias = broadcast(f.bias);
-  const Vec<A> low = broadcast(f.clamp.low), high = broadcast(f.clamp.high);
+  const Vec<A> bias = broadcast(s.finish.bias);
 #pragma GCC unroll 16
   for (int t = 0; t < vectors; ++t) {
     const Vec<A> z = sums[t] + bias;
     if (s.preactivation != nullptr) store(s.preactivation + p + t * step, z);
-    store(s.out + p + t * step,
-          f.clamp.is_clamp ? clamp(z, low, high) : activate<A>(f.activation, f.alpha, z));
+    store(s.out + p + t * step, finished(s.finish, z));
   }
 }
 

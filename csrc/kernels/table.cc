@@ -10,6 +10,7 @@
 #include "columns_kernel_gradient.h"
 #include "pixels_forward.h"
 #include "scale_forward.h"
+#include "strips_forward.h"
 #include "turned.h"
 
 namespace depthwise::DW_ISA {
@@ -116,6 +117,8 @@ bool takes_all(const depthwise_params&) { return true; }
 #define DW_KERNELS(T, dtype, code)                                                             \
   {"scale_forward_" dtype, Direction::forward, code, takes_scale<T>, scale_forward<T>},        \
       {"pixels_forward_" dtype, Direction::forward, code, takes_pixels<T>, pixels_forward<T>}, \
+      {"columns_forward_" dtype "_in_place", Direction::forward, code, takes_strips<T>,        \
+       strips_forward<T>},                                                                     \
       {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>,            \
        channels_gradients<T>},                                                                 \
       DW_FAMILY(channels, T, dtype, code, takes_channels<T>, DW_CHANNELS),                     \

@@ -304,6 +304,60 @@ DW_INLINE Vec<A> lane_numbers() {
   return numbers;
 }
 
+// Loads and sums of a range of lanes, where the instruction set has them. The others read as zero,
+// and their memory, which need not exist, is not touched; their sums stay as they are.
+template <class T>
+inline constexpr bool loads_some = false;
+#if defined(__AVX512F__)
+template <>
+inline constexpr bool loads_some<float> = true;
+template <>
+inline constexpr bool loads_some<double> = true;
+template <class A>
+using SomeLanes = uint16_t;
+template <class A>
+DW_INLINE SomeLanes<A> lanes_between(int64_t begin, int64_t end) {
+  return static_cast<uint16_t>(((1u << end) - 1) & ~((1u << begin) - 1));
+}
+DW_INLINE Vec<float> load_some(const float* p, uint16_t some) {
+  return (Vec<float>)_mm512_maskz_loadu_ps(static_cast<__mmask16>(some), p);
+}
+DW_INLINE Vec<double> load_some(const double* p, uint16_t some) {
+  return (Vec<double>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(some), p);
+}
+DW_INLINE Vec<float> fma_some(Vec<float> a, Vec<float> b, Vec<float> c, uint16_t some) {
+  return (Vec<float>)_mm512_mask3_fmadd_ps((__m512)a, (__m512)b, (__m512)c, some);
+}
+DW_INLINE Vec<double> fma_some(Vec<double> a, Vec<double> b, Vec<double> c, uint16_t some) {
+  return (Vec<double>)_mm512_mask3_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c,
+                                            static_cast<__mmask8>(some));
+}
+#elif defined(__AVX2__)
+template <>
+inline constexpr bool loads_some<float> = true;
+template <>
+inline constexpr bool loads_some<double> = true;
+template <class A>
+using SomeLanes = Mask<A>;
+template <class A>
+DW_INLINE SomeLanes<A> lanes_between(int64_t begin, int64_t end) {
+  return (lane_numbers<A>() >= static_cast<A>(begin)) & (lane_numbers<A>() < static_cast<A>(end));
+}
+DW_INLINE Vec<float> load_some(const float* p, Mask<float> some) {
+  return (Vec<float>)_mm256_maskload_ps(p, (__m256i)some);
+}
+DW_INLINE Vec<double> load_some(const double* p, Mask<double> some) {
+  return (Vec<double>)_mm256_maskload_pd(p, (__m256i)some);
+}
+template <class V, class M>
+DW_INLINE V fma_some(V a, V b, V c, M some) {
+  return some ? fma(a, b, c) : c;
+}
+#else
+template <class A>
+using SomeLanes = Mask<A>;
+#endif
+
 // Element places[i] of v in lane i, where the instruction set has this as one instruction.
 template <class A>
 inline constexpr bool can_permute = false;
