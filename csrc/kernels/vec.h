@@ -305,7 +305,8 @@ DW_INLINE Vec<A> lane_numbers() {
 }
 
 // Loads and sums of a range of lanes, where the instruction set has them. The others read as zero,
-// and their memory, which need not exist, is not touched; their sums stay as they are.
+// and their memory, which need not exist, is not touched; their sums stay as they are. Sums
+// of all lanes are fma()'s, which unoptimised builds round twice.
 template <class T>
 inline constexpr bool loads_some = false;
 #if defined(__AVX512F__)
@@ -326,11 +327,11 @@ DW_INLINE Vec<double> load_some(const double* p, uint16_t some) {
   return (Vec<double>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(some), p);
 }
 DW_INLINE Vec<float> fma_some(Vec<float> a, Vec<float> b, Vec<float> c, uint16_t some) {
-  return (Vec<float>)_mm512_mask3_fmadd_ps((__m512)a, (__m512)b, (__m512)c, some);
+  return (Vec<float>)_mm512_mask_mov_ps((__m512)c, some, (__m512)fma(a, b, c));
 }
 DW_INLINE Vec<double> fma_some(Vec<double> a, Vec<double> b, Vec<double> c, uint16_t some) {
-  return (Vec<double>)_mm512_mask3_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c,
-                                            static_cast<__mmask8>(some));
+  return (Vec<double>)_mm512_mask_mov_pd((__m512d)c, static_cast<__mmask8>(some),
+                                         (__m512d)fma(a, b, c));
 }
 #elif defined(__AVX2__)
 template <>
