@@ -11,11 +11,11 @@
 namespace depthwise::DW_ISA {
 
 // Kernels of few taps in a row: others have too many loads that cross cache lines, which
-// transposing saves. Two cores of a Zen 5 took, transposed and so, for 3x3 on 112x112x32 61 and 54
-// us, on 57x43x73 117 and 96, on 56x56x128 69 and 67, on 32x32x64 18 and 12.5, on 28x28x128, all of
-// whose strips meet a border, 21 and 22; for 5x3 on 61x35x50 37 and 31. Before sums at the borders
-// were of some lanes only, 5x5 on 28x28x240 took 54 and 65, 7x7 on 56x56x96 117 and 173, 1x7 on
-// 40x40x64 18 and 23; 3x3 on 25x25x64, where vectors along channels are fuller, 17 and 13.
+// transposing saves. Two cores of a Zen 5 took, transposed and so, for 3x3 on 112x112x32 58 and 50
+// us, on 57x43x73 110 and 85, on 56x56x128 69 and 59, on 32x32x64 18 and 11, on 28x28x128, all of
+// whose strips meet a border, 20 and 19; for 5x5 on 28x28x240 54 and 65, for 7x7 on 56x56x96 117
+// and 173, for 1x7 on 40x40x64 18 and 23; for 3x3 on 25x25x64, where vectors along channels are
+// fuller, 17 and 13.
 template <class T>
 bool takes_strips(const depthwise_params& p) {
   if constexpr (loads_some<T>) {
