@@ -257,9 +257,9 @@ inline int64_t most_staged_vectors(const depthwise_image_strides& source, int64_
   return width >= tuning::plane_columns ? tuning::plane_vectors : INT64_MAX;
 }
 
-// Channels of a block of which rows are staged, at most so many vectors of the `channels` there
-// are; each has so many results. They may fill the second-level cache. Rather than into blocks of
-// rows, which stage the rows between them twice, `tasks` are cut into these.
+// How many of the `channels`, each of so many results, a block has whose rows are staged: `most`
+// vectors of them. They may fill the second-level cache. Rather than into blocks of rows, which
+// stage the rows between them twice, `tasks` are cut into these.
 template <class A>
 int64_t staged_block(int64_t channels, int64_t results, int64_t rows, int64_t width, int64_t tasks,
                      int64_t most = INT64_MAX) {

@@ -305,8 +305,8 @@ DW_INLINE Vec<A> lane_numbers() {
 }
 
 // Loads and sums of a range of lanes, where the instruction set has them. The others read as zero,
-// and their memory, which need not exist, is not touched; their sums stay as they are. Sums
-// of all lanes are fma()'s, which unoptimised builds round twice.
+// and their memory, which need not exist, is not touched; their sums stay as they are. Those
+// of the range round as fma() does, twice where a build does not fuse, so that bits are the same.
 template <class T>
 inline constexpr bool loads_some = false;
 #if defined(__AVX512F__)
