@@ -204,18 +204,37 @@ class TestInference:
             (32, 64, (7, 3), 1, "float32", "avx512", "columns"),
             (32, 64, (8, 3), 1, "float32", "avx512", "channels"),
             (32, 64, (3, 4), 1, "float32", "avx512", "channels"),
-            (32, 64, (3, 3), 2, "float32", "avx512", "channels"),
-            (22, 64, (3, 3), 1, "float32", "avx512", "columns"),
-            (21, 64, (3, 3), 1, "float32", "avx512", "channels"),
+            (32, 64, (5, 5), 1, "float32", "avx512", "columns"),
+            (32, 64, (5, 5), 1, "float32", "avx2", "channels"),
+            (32, 64, (6, 6), 1, "float32", "avx512", "channels"),
+            (32, 64, (3, 3), (2, 2), "float32", "avx512", "columns"),
+            (32, 64, (5, 5), (2, 2), "float64", "avx512", "columns"),
+            (30, 64, (3, 3), (2, 2), "float32", "avx512", "channels"),
+            (64, 64, (3, 3), (1, 2), "float32", "avx512", "channels"),
+            (64, 64, (3, 3), (2, 1), "float32", "avx512", "channels"),
+            (64, 64, (3, 3), (3, 1), "float32", "avx512", "columns"),
+            (96, 64, (3, 3), (3, 3), "float32", "avx512", "channels"),
+            (4000, 64, (3, 3), (2, 2), "float32", "avx512", "channels"),
+            (4000, 64, (3, 3), (1, 1), "float32", "avx512", "columns"),
+            (17, 64, (3, 3), 1, "float32", "avx512", "columns"),
+            (17, 64, (5, 5), 1, "float32", "avx512", "channels"),
+            (24, 64, (5, 5), 1, "float32", "avx512", "columns"),
+            (21, 128, (5, 5), 1, "float32", "avx512", "channels"),
             (15, 64, (3, 3), 1, "float32", "avx512", "channels"),
         ],
     )
     def test_few_taps_in_a_row_read_planes_in_place(
-        self, width: int, channels: int, kernel: tuple[int, int], stride: int, dtype: str, isa: str, kind: str
+        self,
+        width: int,
+        channels: int,
+        kernel: tuple[int, int],
+        stride: int | tuple[int, int],
+        dtype: str,
+        isa: str,
+        kind: str,
     ) -> None:
-        case = Case(
-            9, width, channels, kernel, (1, stride), "same", data_format="channels_first", dtype=dtype
-        )
+        strides = stride if isinstance(stride, tuple) else (stride, stride)
+        case = Case(9, width, channels, kernel, strides, "same", data_format="channels_first", dtype=dtype)
         assert family(case, isa, "inference") == kind
         assert family(replace(case, data_format="channels_last"), isa, "inference") == "channels"
         assert family(case, isa, "training") == "channels"

@@ -68,7 +68,7 @@ def test_activations_of_planes_with_a_multiplier(dtype: str, activation: str) ->
 
 @pytest.mark.parametrize("kernel_height", range(1, 9))
 def test_planes_in_place(dtype: str, kernel_height: int, isa: str) -> None:
-    """Kernels of up to 7 by 3 taps at unit strides, rows of a vector and more (csrc/kernels/strips_forward.h)."""
+    """Kernels of up to 7 by 3 taps, rows of a vector and more (csrc/kernels/strips_forward.h)."""
     n = lanes(isa, dtype)
     for kernel_width, width in itertools.product(
         (1, 2, 3, 4), (n, n + 1, 2 * n - 1, 2 * n, 2 * n + 1, 3 * n + 2)
@@ -82,6 +82,41 @@ def test_planes_in_place(dtype: str, kernel_height: int, isa: str) -> None:
                 data_format="channels_first",
             )
             check_exactly(case, dtype)
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 2), (2, 1), (3, 1), (3, 2), (7, 2), (3, 3)])
+def test_strides_of_planes_in_place(dtype: str, strides: tuple[int, int], isa: str) -> None:
+    n = lanes(isa, dtype)
+    kernels = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (5, 3), (3, 5))
+    for kernel, columns, multiplier in itertools.product(kernels, (n, n + 3, 2 * n, 3 * n - 1), (1, 2)):
+        for height in (2, 7, 12):
+            case = Case(
+                (height, columns * strides[1] - 1),
+                kernel,
+                1 + multiplier,
+                2,
+                multiplier,
+                strides,
+                "same",
+                data_format="channels_first",
+            )
+            check_exactly(case, dtype)
+
+
+@pytest.mark.parametrize("dilation", [(2, 1), (1, 2), (2, 2), (4, 1), (3, 1)])
+def test_strides_and_dilations_of_planes_in_place(dtype: str, dilation: tuple[int, int], isa: str) -> None:
+    n = lanes(isa, dtype)
+    for stride, size in itertools.product((1, 2), (2, 3, 5)):
+        case = Case(
+            (23, 2 * stride * n + 9),
+            (size, size),
+            3,
+            strides=(stride, stride),
+            padding=((3, 8), (1, 4)),
+            data_format="channels_first",
+            dilation_rate=dilation,
+        )
+        check_exactly(case, dtype)
 
 
 @pytest.mark.parametrize("dilation", [(1, 2), (2, 1), (3, 5), (7, 40)])

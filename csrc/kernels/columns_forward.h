@@ -82,11 +82,7 @@ bool columns_forward(const Call& call) {
     const bool clipped = clip(task.row, row_end);
     for (int64_t m = 0; m < p.multiplier; ++m) {
       const int64_t output = task.channel * p.multiplier + m;
-      A* next = weights;
-      for (int64_t i = 0; i < p.kernel_height; ++i) {
-        const A* from = kernel.data + i * kernel.row + output;
-        for (int64_t j = 0; j < p.kernel_width; ++j) *next++ = from[j * kernel.column];
-      }
+      kernel.gather(weights, output, p);
       const PlaneFinish<A> finish{bias.data != nullptr ? bias.data[output] : A(0), clamp,
                                   p.activation, static_cast<A>(p.alpha)};
       const PlaneTaps<A> taps{

@@ -44,6 +44,14 @@ struct PackedKernel {
     return true;
   }
 
+  // The weights of one output channel, row after row.
+  void gather(A* to, int64_t output, const depthwise_params& p) const {
+    for (int64_t i = 0; i < p.kernel_height; ++i) {
+      const A* const from = data + i * row + output;
+      for (int64_t j = 0; j < p.kernel_width; ++j) *to++ = from[j * column];
+    }
+  }
+
   // Whether no weight is infinite or NaN. A multiple of zero is zero then, and of zero only.
   bool is_finite(const depthwise_params& p) const {
     constexpr int together = 4;  // sums that do not wait for each other

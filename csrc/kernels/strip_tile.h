@@ -1,5 +1,5 @@
 // Register tiles over planes that are read and written where they are: vectors run along the
-// columns of a few rows of results, in strips of one vector each.
+// columns of a few rows of results, in strips of a vector or two.
 #ifndef DEPTHWISE_KERNELS_STRIP_TILE_H_
 #define DEPTHWISE_KERNELS_STRIP_TILE_H_
 
@@ -7,15 +7,25 @@
 
 namespace depthwise::DW_ISA {
 
-// Rows of results of a tile, and rows of taps of the highest kernel that there are tiles for.
+// Rows of results of a tile, and the largest kernel that there are tiles for. (The channels family
+// sums wider ones in another order.)
 constexpr int strip_tile_rows = 4;
-constexpr int64_t most_strip_height = 7;
+constexpr int64_t most_strip_height = 7, most_strip_width = 5;
+constexpr int strip_vectors = vector_registers == 32 ? 2 : 1;
 
-// A vector of columns of results.
+// Whether taps of a row are shifted out of vectors that are loaded once for all of them, of which
+// there is one more than of results, or two at a stride. Else each tap loads its own.
+template <class A>
+inline constexpr bool shares_loads = can_shift<A>;
+
+// Vectors of columns of results.
 template <class A>
 struct Strip {
-  int64_t column;              // of the first one
-  const SomeLanes<A>* inside;  // for each column of taps, the lanes that meet the image; null: all
+  int64_t column;  // of the first one
+  int vectors;
+  // Null if all lanes are results whose taps all meet the image. Else the lanes, vector by vector,
+  // that are results, that are loaded, and for each column of taps those that meet the image.
+  const SomeLanes<A>*results, *loaded, *summed;
 };
 
 // Rows of results whose taps are in neighbouring rows of the source. (With a dilation these are
@@ -25,117 +35,261 @@ struct StripRows {
   const A* x;  // what the first tap of the first result meets; it may be outside of the image
   int64_t x_row;
   int64_t first, last;  // [first, last): rows of the source that are of the image
+  int64_t down;         // rows of the source from a row of results to the next
   const A* weights;
-  int64_t taps;  // in a row of them
-  int64_t step;  // from one of these to the next
+  int64_t high, taps;  // rows of weights, and weights in each
+  int64_t step;        // from one of these to the next
   A* out;
   int64_t out_row;
-  A* preactivation;  // null unless asked for
-  int64_t preactivation_row;
-  PlaneFinish<A> finish;
+  A bias, least, most;  // what sums begin with, and what bounds the results
+};
+
+// What taps of a row of the source take from it: results are `across` columns apart.
+template <int across, int vectors, bool some, class A>
+class StripSource {
+  static constexpr bool shared = shares_loads<A>;
+
+ public:
+  DW_INLINE StripSource(const A* from, const Strip<A>& strip) : from_(from), strip_(strip) {
+    if constexpr (shared) {
+#pragma GCC unroll 4
+      for (int v = 0; v <= vectors; ++v) {
+        Vec<A> wide[across];
+#pragma GCC unroll 4
+        for (int u = 0; u < across; ++u) wide[u] = loaded(from, v * across + u, v * across + u);
+        if constexpr (across == 1) {
+          parts_[0][v] = in_register(wide[0]);
+        } else {
+          parts_[0][v] = even_elements(wide[0], wide[1]);
+          parts_[1][v] = odd_elements(wide[0], wide[1]);
+        }
+      }
+    }
+  }
+  // Vector v of a tap: where loads are shared number `index` of a phase, else of all. `places` are
+  // those of its elements in what is shared, else it is `step` columns from one to the next.
+  DW_INLINE Vec<A> operator()(int64_t index, int phase, int v, int64_t step, Mask<A> places) const {
+    if constexpr (shared) {
+      if (__builtin_constant_p(index) && index == 0) return parts_[phase][v];
+      return shifted(parts_[phase][v], parts_[phase][v + 1], places);
+    } else {
+      Vec<A> wide[across];
+      const A* const at = from_ + index * step;
+      const int64_t lanes_at = index * vectors * across;
+#pragma GCC unroll 4
+      for (int u = 0; u < across; ++u) {
+        wide[u] = loaded(at, v * across + u, lanes_at + v * across + u);
+      }
+      if constexpr (across == 1) return in_register(wide[0]);
+      if constexpr (across == 2) return even_elements(wide[0], wide[1]);
+    }
+  }
+
+ private:
+  DW_INLINE Vec<A> loaded(const A* from, int64_t vector, int64_t lanes_at) const {
+    if constexpr (some) {
+      return load_some(from + vector * lanes<A>, strip_.loaded[lanes_at]);
+    } else {
+      return load(from + vector * lanes<A>);
+    }
+  }
+
+  const A* from_;
+  const Strip<A>& strip_;
+  Vec<A> parts_[shared ? across : 1][vectors + 1];
+};
+
+template <class A>
+DW_INLINE Mask<A> first_places() {
+  Mask<A> places;
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes<A>; ++i) places[i] = i;
+  return places;
+}
+
+// What a tile keeps in registers of a kernel of known size.
+template <int high, int wide, class A>
+struct KnownTaps {
+  static constexpr bool in_registers = 0 < high * wide && high * wide <= 9;
+  Vec<A> weights[in_registers ? high * wide : 1];
+  Mask<A> places[wide > 0 ? wide : 1];
+
+  DW_INLINE void keep(const StripRows<A>& s) {
+    if constexpr (in_registers) {
+#pragma GCC unroll 32
+      for (int i = 0; i < high * wide; ++i) weights[i] = broadcast(s.weights[i]);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < wide; ++j) places[j] = first_places<A>() + j * static_cast<int>(s.step);
+  }
 };
 
 // `rows` rows of results from row t on, summed as the channels family does: from the bias on, tap
-// by tap, those beside the image left out. Each shifted row of the source is loaded once and feeds
-// every row of results that it belongs to. `wide`: taps in a row, whose weights are kept in
-// registers; 0 if there are too many.
-template <int high, int wide, int rows, bool some, class A>
+// by tap, those beside the image left out. A row of the source feeds every row of results that it
+// belongs to. `high`, `wide`: rows of weights, and weights in each, or 0 if this is not known. Not
+// knowing the rows, a tile has a single one of results.
+template <int high, int wide, int across, int vectors, int rows, bool some, class A>
 DW_INLINE void strip_tile(const StripRows<A>& s, const Strip<A>& strip, int64_t t,
-                          const Vec<A>* weights) {
-  Vec<A> sums[rows];
+                          const KnownTaps<high, wide, A>& known) {
+  static_assert(high > 0 || rows == 1);
+  Vec<A> sums[rows][vectors];
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i) sums[i] = broadcast(s.finish.bias);
-  const A* from = s.x + t * s.x_row + strip.column;
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) sums[i][v] = broadcast(s.bias);
+  }
   const int64_t taps = wide > 0 ? wide : s.taps;
+  // Row r of the source, counted from the tile's first tap on.
+  const auto add_row = [&](int64_t r, const A* from) DW_INLINE_LAMBDA {
+    const StripSource<across, vectors, some, A> source(from, strip);
+    constexpr int phases = shares_loads<A> ? across : 1;
+    const auto add_taps = [&](int64_t index, Mask<A> places) DW_INLINE_LAMBDA {
+#pragma GCC unroll 4
+      for (int phase = 0; phase < phases; ++phase) {
+        const int64_t j = index * phases + phase;
+        if (phase > 0 && j >= taps) continue;
+        Vec<A> values[vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) values[v] = source(index, phase, v, s.step, places);
 #pragma GCC unroll 16
-  for (int r = 0; r < rows + high - 1; ++r, from += s.x_row) {
-    if (t + r < s.first || t + r >= s.last) continue;
+        for (int i = 0; i < rows; ++i) {
+          const int64_t tap = high > 0 ? r - i * across : r;
+          if (high > 0 && (tap < 0 || tap >= high)) continue;
+          Vec<A> weight;
+          if constexpr (KnownTaps<high, wide, A>::in_registers) {
+            weight = known.weights[tap * wide + j];
+          } else {
+            weight = broadcast(s.weights[tap * taps + j]);
+          }
+#pragma GCC unroll 4
+          for (int v = 0; v < vectors; ++v) {
+            if constexpr (some) {
+              // Masked, operands in memory would be slow.
+              sums[i][v] = fma_some(values[v], in_register(weight), sums[i][v],
+                                    strip.summed[j * vectors + v]);
+            } else {
+              sums[i][v] = fma(values[v], weight, sums[i][v]);
+            }
+          }
+        }
+      }
+    };
+    const int64_t indices = ceil_div(taps, phases);
+    if constexpr (wide > 0) {
 #pragma GCC unroll 8
-    for (int64_t j = 0; j < taps; ++j) {
-      Vec<A> value;
-      if constexpr (some) {
-        value = load_some(from + j * s.step, strip.inside[j]);
-      } else {
-        value = in_register(load(from + j * s.step));
+      for (int64_t index = 0; index < indices; ++index) add_taps(index, known.places[index]);
+    } else {
+      Mask<A> places = first_places<A>();
+#pragma GCC unroll 1
+      for (int64_t index = 0; index < indices; ++index, places += static_cast<int>(s.step)) {
+        add_taps(index, places);
       }
+    }
+  };
+  const int64_t top = t * (high > 0 ? across : s.down);
+  const A* const x = s.x + strip.column * across;
+  if constexpr (high > 0) {
 #pragma GCC unroll 16
-      for (int i = 0; i < rows; ++i) {
-        const int tap = r - i;
-        if (tap < 0 || tap >= high) continue;
-        Vec<A> weight;
-        if constexpr (wide > 0) {
-          weight = weights[tap * wide + j];
-        } else {
-          weight = broadcast(s.weights[tap * taps + j]);
-        }
-        if constexpr (some) {
-          sums[i] = fma_some(value, weight, sums[i], strip.inside[j]);
-        } else {
-          sums[i] = fma(value, weight, sums[i]);
-        }
-      }
+    for (int r = 0; r < (rows - 1) * across + high; ++r) {
+      if (top + r >= s.first && top + r < s.last) add_row(r, x + (top + r) * s.x_row);
+    }
+  } else {
+    for (int64_t r = max_of(0, s.first - top); r < min_of(s.high, s.last - top); ++r) {
+      add_row(r, x + (top + r) * s.x_row);
     }
   }
   A* const out = s.out + t * s.out_row + strip.column;
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
-    if (s.preactivation != nullptr) {
-      store(s.preactivation + (t + i) * s.preactivation_row + strip.column, sums[i]);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      A* const to = out + i * s.out_row + v * lanes<A>;
+      const Vec<A> value = clamp(sums[i][v], broadcast(s.least), broadcast(s.most));
+      if constexpr (some) {
+        store_some(to, value, strip.results[v]);
+      } else {
+        store(to, value);
+      }
     }
-    store(out + i * s.out_row, finished(s.finish, sums[i]));
   }
 }
 
-// Rows [begin, end) of results.
-template <int high, int wide, class A>
+// Rows [begin, end) of results; with `high`, results are `across` rows apart, too.
+template <int high, int wide, int across, class A>
 [[gnu::noinline]] void strip_rows(const StripRows<A>& given, const Strip<A>* strips, int64_t count,
                                   int64_t begin, int64_t end) {
   const StripRows<A> s = given;
-  Vec<A> weights[wide > 0 ? high * wide : 1];
-#pragma GCC unroll 32
-  for (int i = 0; i < high * wide; ++i) weights[i] = broadcast(s.weights[i]);
-  const auto across = [&]<int rows>(int64_t t) DW_INLINE_LAMBDA {
+  KnownTaps<high, wide, A> known;
+  known.keep(s);
+  const auto over_strips = [&]<int rows>(int64_t t) DW_INLINE_LAMBDA {
     for (int64_t i = 0; i < count; ++i) {
-      if (strips[i].inside != nullptr) {
-        strip_tile<high, wide, rows, true>(s, strips[i], t, weights);
-      } else {
-        strip_tile<high, wide, rows, false>(s, strips[i], t, weights);
+      const Strip<A>& strip = strips[i];
+      if (strip.vectors == 1) {
+        if (strip_vectors > 1 || strip.results != nullptr) {
+          strip_tile<high, wide, across, 1, rows, true>(s, strip, t, known);
+        } else {
+          strip_tile<high, wide, across, 1, rows, false>(s, strip, t, known);
+        }
+      } else if constexpr (strip_vectors == 2) {
+        if (strip.results != nullptr) {
+          strip_tile<high, wide, across, 2, rows, true>(s, strip, t, known);
+        } else {
+          strip_tile<high, wide, across, 2, rows, false>(s, strip, t, known);
+        }
       }
     }
   };
-  constexpr int rows = strip_tile_rows;
-  if (end - begin < rows) {
-    for (int64_t t = begin; t < end; ++t) across.template operator()<1>(t);
-    return;
-  }
-  // Rows that are left are made with some of those before them, once more.
-  for (int64_t t = begin; t < end; t += rows) {
-    across.template operator()<rows>(min_of(t, end - rows));
+  if constexpr (high > 0) {
+    constexpr int rows = strip_tile_rows;
+    // Rows that are left are made with some of those before them, once more.
+    for (int64_t t = begin; t < end; t += rows) {
+      over_strips.template operator()<rows>(min_of(t, end - rows));
+    }
+  } else {
+    for (int64_t t = begin; t < end; ++t) over_strips.template operator()<1>(t);
   }
 }
 
-// The same for a kernel of `high` rows of taps, at most `most_strip_height`.
-template <class A>
-void any_strip_rows(int64_t high, const StripRows<A>& s, const Strip<A>* strips, int64_t count,
-                    int64_t begin, int64_t end) {
-  switch (high) {
-    case 1:
-      return strip_rows<1, 0>(s, strips, count, begin, end);
-    case 2:
-      if (s.taps == 2) return strip_rows<2, 2>(s, strips, count, begin, end);
-      return strip_rows<2, 0>(s, strips, count, begin, end);
-    case 3:
-      if (s.taps == 3) return strip_rows<3, 3>(s, strips, count, begin, end);
-      return strip_rows<3, 0>(s, strips, count, begin, end);
-    case 4:
-      return strip_rows<4, 0>(s, strips, count, begin, end);
-    case 5:
-      return strip_rows<5, 0>(s, strips, count, begin, end);
-    case 6:
-      return strip_rows<6, 0>(s, strips, count, begin, end);
-    default:
-      return strip_rows<7, 0>(s, strips, count, begin, end);
+template <int across, class A>
+void strip_rows_of(const StripRows<A>& s, const Strip<A>* strips, int64_t count, int64_t begin,
+                   int64_t end) {
+  const bool has_tiles = s.down == across && end - begin >= strip_tile_rows;
+  if constexpr (shares_loads<A>) {
+    if (has_tiles && s.taps == 4 && s.high == 4) {
+      return strip_rows<4, 4, across>(s, strips, count, begin, end);
+    }
+    if (has_tiles && s.taps == 5 && s.high == 5) {
+      return strip_rows<5, 5, across>(s, strips, count, begin, end);
+    }
   }
+  switch (has_tiles ? s.high : 0) {
+    case 1:
+      return strip_rows<1, 0, across>(s, strips, count, begin, end);
+    case 2:
+      if (s.taps == 2) return strip_rows<2, 2, across>(s, strips, count, begin, end);
+      return strip_rows<2, 0, across>(s, strips, count, begin, end);
+    case 3:
+      if (s.taps == 3) return strip_rows<3, 3, across>(s, strips, count, begin, end);
+      return strip_rows<3, 0, across>(s, strips, count, begin, end);
+    case 4:
+      return strip_rows<4, 0, across>(s, strips, count, begin, end);
+    case 5:
+      return strip_rows<5, 0, across>(s, strips, count, begin, end);
+    case 6:
+      return strip_rows<6, 0, across>(s, strips, count, begin, end);
+    case 7:
+      return strip_rows<7, 0, across>(s, strips, count, begin, end);
+    default:
+      return strip_rows<0, 0, across>(s, strips, count, begin, end);
+  }
+}
+
+// Results that are one or two columns apart, whatever the kernel and the rows.
+template <class A>
+void any_strip_rows(int64_t across, const StripRows<A>& s, const Strip<A>* strips, int64_t count,
+                    int64_t begin, int64_t end) {
+  if (across == 1) return strip_rows_of<1>(s, strips, count, begin, end);
+  return strip_rows_of<2>(s, strips, count, begin, end);
 }
 
 }  // namespace depthwise::DW_ISA

@@ -1,6 +1,6 @@
 // Forward pass of the columns family on planes that are read and written where they are: channels-
-// first images at unit strides. Nothing is staged; where a tap is outside of the image, lanes or
-// whole rows are left out.
+// first images. Nothing is staged; where a tap is outside of the image, lanes or whole rows are
+// left out.
 #ifndef DEPTHWISE_KERNELS_STRIPS_FORWARD_H_
 #define DEPTHWISE_KERNELS_STRIPS_FORWARD_H_
 
@@ -10,21 +10,41 @@
 
 namespace depthwise::DW_ISA {
 
-// Kernels of few taps in a row: others have too many loads that cross cache lines, which
-// transposing saves. Two cores of a Zen 5 took, transposed and so, for 3x3 on 112x112x32 58 and 50
-// us, on 57x43x73 110 and 85, on 56x56x128 69 and 59, on 32x32x64 18 and 11, on 28x28x128, all of
-// whose strips meet a border, 20 and 19; for 5x5 on 28x28x240 54 and 65, for 7x7 on 56x56x96 117
-// and 173, for 1x7 on 40x40x64 18 and 23; for 3x3 on 25x25x64, where vectors along channels are
-// fuller, 17 and 13.
+// From a row of results to the next whose taps are in the same rows of the image, every
+// `dilation_height`-th of it: how many of these.
+inline int64_t strip_rows_apart(const depthwise_params& p) {
+  return tap_classes(row_axis(p)) * p.stride_height / p.dilation_height;
+}
+
+// Kernels of few taps in a row, at strides of one or two. Two cores of a Zen 5 took, transposed and
+// so, for 3x3 on 112x112x32 50 and 37 us, on 57x43x73 89 and 70, on 32x32x64 11 and 8.4, at
+// dilation 2 on 28x28x192 33 and 23; at stride 2 on 112x112x64 69 and 41, on 56x56x144 51 and 30;
+// for 4x4 on 28x28x128 25 and 23, for 5x5 on 28x28x240 53 and 47, at stride 2 on 50x50x64 26
+// and 19.
+//
+// Transposing wins where channels fill more vectors than columns (5x5 on 24x24x128 took 30 and 22,
+// on 38x38x64 29 and 30, on 19x19x128 20 and 21; 3x3 on 17x17x64 7.5 and 6.2, on 14x14x512, without
+// a full vector of columns, 19 and 22); where each tap of many has to be loaded for itself (5x5 on
+// 28x28x240 with AVX2 100 and 110); where there are no tiles (2x5 on 40x40x64 19 and 21, 7x5 33 and
+// 41; 3x3 at strides of 1 and 2 16 and 23, at 3 on 60x60x64 19 and 23; 7x7 on 56x56x96 114 and
+// 113); and where a stride leaves much of what comes from memory (112x112x64 by 8 747 and 1065).
 template <class T>
 bool takes_strips(const depthwise_params& p) {
   if constexpr (loads_some<T>) {
     constexpr int64_t n = lanes<T>;
+    const int64_t across = p.stride_width, width = p.kernel_width;
+    const bool narrow = width <= 3 && p.kernel_height <= most_strip_height;
+    const bool square = shares_loads<T> && width <= most_strip_width && width == p.kernel_height;
+    const bool reached = !shares_loads<T> || (across == 1 ? (width - 1) * p.dilation_width <= n
+                                                          : p.dilation_width == 1);
+    const int64_t down = strip_rows_apart(p);
+    const bool has_tiles =
+        (narrow || square) && reached && across <= 2 && (down == across || down >= p.kernel_height);
+    const bool fetches = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
     const int64_t by_columns = p.channels * ceil_div(p.out_width, n);
     const int64_t by_channels = p.out_width * ceil_div(p.channels, n);
-    return p.layout == DEPTHWISE_CHANNELS_FIRST && p.stride_height == 1 && p.stride_width == 1 &&
-           p.kernel_height <= most_strip_height && p.kernel_width <= 3 && p.out_width >= n &&
-           2 * by_columns <= 3 * by_channels;
+    return p.layout == DEPTHWISE_CHANNELS_FIRST && has_tiles && (across == 1 || !fetches) &&
+           p.out_width >= n && 2 * by_columns <= (width <= 3 ? 4 : 3) * by_channels;
   }
   return false;
 }
@@ -32,31 +52,27 @@ bool takes_strips(const depthwise_params& p) {
 // Where the strips of a row are, and which lanes of them meet the image.
 template <class A>
 class Strips {
+  static constexpr int64_t n = lanes<A>;
+  static constexpr bool shared = shares_loads<A>;
+
  public:
   bool make(const depthwise_params& p) {
-    constexpr int64_t n = lanes<A>;
-    count = ceil_div(p.out_width, n);
-    const auto is_inside = [&](int64_t column) {
-      return column >= p.pad_left &&
-             column - p.pad_left + (p.kernel_width - 1) * p.dilation_width + n <= p.in_width;
-    };
-    int64_t clipped = 0;
-    for (int64_t i = 0; i < count; ++i) clipped += is_inside(column_of(i, p)) ? 0 : 1;
+    const int64_t vectors = ceil_div(p.out_width, n);
+    count = ceil_div(vectors, strip_vectors);
+    const int64_t loads =
+        p.stride_width * (shared ? strip_vectors + 1 : p.kernel_width * strip_vectors);
+    const int64_t most = strip_vectors + loads + p.kernel_width * strip_vectors;
     if (!strips_.allocate(count * static_cast<int64_t>(sizeof(Strip<A>))) ||
-        !lanes_.allocate(clipped * p.kernel_width * static_cast<int64_t>(sizeof(SomeLanes<A>)))) {
+        !lanes_.allocate(count * most * static_cast<int64_t>(sizeof(SomeLanes<A>)))) {
       return false;
     }
     SomeLanes<A>* next = lanes_.as<SomeLanes<A>>();
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t column = column_of(i, p);
+    for (int64_t i = 0; i < count; ++i, next += most) {
       Strip<A>& strip = strips_.as<Strip<A>>()[i];
-      strip = {column, nullptr};
-      if (is_inside(column)) continue;
-      strip.inside = next;
-      for (int64_t j = 0; j < p.kernel_width; ++j) {
-        const TapRange range = inside(column - p.pad_left + j * p.dilation_width, 1, n, p.in_width);
-        *next++ = lanes_between<A>(range.begin, range.end);
-      }
+      strip = {i * strip_vectors * n,
+               static_cast<int>(min_of(strip_vectors, vectors - i * strip_vectors)), nullptr,
+               nullptr, nullptr};
+      if (strip.vectors < strip_vectors || !is_whole(strip, p)) name_lanes(strip, next, p);
     }
     return true;
   }
@@ -64,13 +80,50 @@ class Strips {
   int64_t count = 0;
 
  private:
-  // The last strip begins where it ends with the row.
-  static int64_t column_of(int64_t i, const depthwise_params& p) {
-    return min_of(i * lanes<A>, p.out_width - lanes<A>);
+  bool is_whole(const Strip<A>& strip, const depthwise_params& p) const {
+    const int64_t results = strip.vectors * n;
+    const int64_t from = strip.column * p.stride_width - p.pad_left;
+    const int64_t loaded = shared ? n : (p.kernel_width - 1) * p.dilation_width;
+    return strip.column + results <= p.out_width && from >= 0 &&
+           from + p.stride_width * (results + loaded) <= p.in_width;
+  }
+
+  void name_lanes(Strip<A>& strip, SomeLanes<A>* to, const depthwise_params& p) const {
+    const int64_t across = p.stride_width;
+    const int64_t from = strip.column * across - p.pad_left;
+    const auto add = [&](int64_t position, int64_t step, int64_t extent) {
+      const TapRange range = inside(position, step, n, extent);
+      *to++ = lanes_between<A>(range.begin, range.end);
+    };
+    strip.results = to;
+    for (int64_t v = 0; v < strip.vectors; ++v) add(strip.column + v * n, 1, p.out_width);
+    strip.loaded = to;
+    for (int64_t j = 0; j < (shared ? 1 : p.kernel_width); ++j) {
+      for (int64_t v = 0; v < across * (strip.vectors + (shared ? 1 : 0)); ++v) {
+        add(from + j * p.dilation_width + v * n, 1, p.in_width);
+      }
+    }
+    strip.summed = to;
+    for (int64_t j = 0; j < p.kernel_width; ++j) {
+      for (int64_t v = 0; v < strip.vectors; ++v) {
+        add(from + j * p.dilation_width + v * n * across, across, p.in_width);
+      }
+    }
   }
 
   CallMemory strips_, lanes_;
 };
+
+// Sums to results, in place, and kept before that where asked for.
+template <class T>
+void activate_row(T* row, T* preactivation, int64_t columns, const depthwise_params& p) {
+  for (int64_t w = 0; w < columns; w += lanes<T>) {
+    const int64_t count = min_of(lanes<T>, columns - w);
+    const Vec<T> z = load_part(row + w, count);
+    if (preactivation != nullptr) store_part(preactivation + w, z, count);
+    store_part(row + w, activate<T>(p.activation, static_cast<T>(p.alpha), z), count);
+  }
+}
 
 template <class T>
 bool strips_forward(const Call& call) {
@@ -95,47 +148,45 @@ bool strips_forward(const Call& call) {
     const PlaneBlock block = spread({max_of(1, p.out_height), p.out_width}, p.out_height,
                                     p.batch * p.channels, call.tasks);
     const PlaneTasks tasks(p, p.out_height, p.out_width, block);
-    const ClampRange<T> clamp = clamp_range<T>(p.activation);
-    const int64_t taps = p.kernel_height * p.kernel_width;
+    const bool is_clamp = clamp_range<T>(p.activation).is_clamp && call.preactivation == nullptr;
+    const ClampRange<T> clamp = clamp_range<T>(is_clamp ? p.activation : DEPTHWISE_LINEAR);
+    const int64_t apart = tap_classes(row_axis(p)), down = strip_rows_apart(p);
 
     return parallel_in_runs(tasks.count, call.tasks, call.threads, [&](int64_t index) {
       const PlaneTask task = tasks[index];
-      ScratchLayout scratch;
-      const int64_t weights_at = scratch.add<T>(taps);
-      if (!scratch.allocate()) return false;
-      T* const weights = scratch.at<T>(weights_at);
+      T weights[most_strip_height * most_strip_width];
       const ImageView<T> x = image_at<T>(call.x, p.x, task.image, task.channel);
       const int64_t end = min_of(task.row + block.rows, p.out_height);
       for (int64_t m = 0; m < p.multiplier; ++m) {
         const int64_t output = task.channel * p.multiplier + m;
-        T* next = weights;
-        for (int64_t i = 0; i < p.kernel_height; ++i) {
-          const T* from = kernel.data + i * kernel.row + output;
-          for (int64_t j = 0; j < p.kernel_width; ++j) *next++ = from[j * kernel.column];
-        }
+        kernel.gather(weights, output, p);
         const TargetView<T> y = target_at<T>(call.y, p.y, task.image, output);
-        const TargetView<T> z = target_at<T>(call.preactivation, p.saved, task.image, output);
-        // Rows of results that are a dilation apart have their taps in neighbouring ones of these.
-        const int64_t apart = p.dilation_height;
+        // Rows of results so many apart have their taps in the same rows of these.
         for (int64_t k = task.row; k < min_of(task.row + apart, end); ++k) {
-          const int64_t top = k - p.pad_top;
+          const int64_t top = k * p.stride_height - p.pad_top, results = ceil_div(end - k, apart);
           const TapRange rows =
-              inside(top, apart, ceil_div(end - k, apart) + p.kernel_height - 1, p.in_height);
+              inside(top, p.dilation_height, (results - 1) * down + p.kernel_height, p.in_height);
           const StripRows<T> s{x.data + top * x.row - p.pad_left,
-                               apart * x.row,
+                               p.dilation_height * x.row,
                                rows.begin,
                                rows.end,
+                               down,
                                weights,
+                               p.kernel_height,
                                p.kernel_width,
                                p.dilation_width,
                                y.data + k * y.row,
                                apart * y.row,
-                               z.data != nullptr ? z.data + k * z.row : nullptr,
-                               apart * z.row,
-                               {bias.data != nullptr ? bias.data[output] : T(0), clamp,
-                                p.activation, static_cast<T>(p.alpha)}};
-          any_strip_rows(p.kernel_height, s, strips.data(), strips.count, 0,
-                         ceil_div(end - k, apart));
+                               bias.data != nullptr ? bias.data[output] : T(0),
+                               clamp.low,
+                               clamp.high};
+          any_strip_rows(p.stride_width, s, strips.data(), strips.count, 0, results);
+        }
+        if (is_clamp) continue;
+        const TargetView<T> z = target_at<T>(call.preactivation, p.saved, task.image, output);
+        for (int64_t k = task.row; k < end; ++k) {
+          activate_row(y.data + k * y.row, z.data != nullptr ? z.data + k * z.row : nullptr,
+                       p.out_width, p);
         }
       }
       return true;

@@ -304,9 +304,10 @@ DW_INLINE Vec<A> lane_numbers() {
   return numbers;
 }
 
-// Loads and sums of a range of lanes, where the instruction set has them. The others read as zero,
-// and their memory, which need not exist, is not touched; their sums stay as they are. Those
-// of the range round as fma() does, twice where a build does not fuse, so that bits are the same.
+// Loads, stores and sums of a range of lanes, where the instruction set has them. The others read
+// as zero, and their memory, which need not exist, is not touched; their sums stay as they are.
+// Those of the range round as fma() does, twice where a build does not fuse, so that bits are the
+// same.
 template <class T>
 inline constexpr bool loads_some = false;
 #if defined(__AVX512F__)
@@ -325,6 +326,12 @@ DW_INLINE Vec<float> load_some(const float* p, uint16_t some) {
 }
 DW_INLINE Vec<double> load_some(const double* p, uint16_t some) {
   return (Vec<double>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(some), p);
+}
+DW_INLINE void store_some(float* p, Vec<float> v, uint16_t some) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>(some), (__m512)v);
+}
+DW_INLINE void store_some(double* p, Vec<double> v, uint16_t some) {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(some), (__m512d)v);
 }
 DW_INLINE Vec<float> fma_some(Vec<float> a, Vec<float> b, Vec<float> c, uint16_t some) {
   return (Vec<float>)_mm512_mask_mov_ps((__m512)c, some, (__m512)fma(a, b, c));
@@ -350,6 +357,12 @@ DW_INLINE Vec<float> load_some(const float* p, Mask<float> some) {
 DW_INLINE Vec<double> load_some(const double* p, Mask<double> some) {
   return (Vec<double>)_mm256_maskload_pd(p, (__m256i)some);
 }
+DW_INLINE void store_some(float* p, Vec<float> v, Mask<float> some) {
+  _mm256_maskstore_ps(p, (__m256i)some, (__m256)v);
+}
+DW_INLINE void store_some(double* p, Vec<double> v, Mask<double> some) {
+  _mm256_maskstore_pd(p, (__m256i)some, (__m256d)v);
+}
 template <class V, class M>
 DW_INLINE V fma_some(V a, V b, V c, M some) {
   return some ? fma(a, b, c) : c;
@@ -357,6 +370,23 @@ DW_INLINE V fma_some(V a, V b, V c, M some) {
 #else
 template <class A>
 using SomeLanes = Mask<A>;
+#endif
+
+// Elements of two adjacent vectors at ascending places, where the instruction set has this as one
+// instruction.
+template <class A>
+inline constexpr bool can_shift = false;
+#if defined(__AVX512F__)
+template <>
+inline constexpr bool can_shift<float> = true;
+template <>
+inline constexpr bool can_shift<double> = true;
+DW_INLINE Vec<float> shifted(Vec<float> a, Vec<float> b, Mask<float> places) {
+  return (Vec<float>)_mm512_permutex2var_ps((__m512)a, (__m512i)places, (__m512)b);
+}
+DW_INLINE Vec<double> shifted(Vec<double> a, Vec<double> b, Mask<double> places) {
+  return (Vec<double>)_mm512_permutex2var_pd((__m512d)a, (__m512i)places, (__m512d)b);
+}
 #endif
 
 // Element places[i] of v in lane i, where the instruction set has this as one instruction.

@@ -176,18 +176,19 @@ TEST(classes_of_columns_and_pairs_of_rows) {
   }
 }
 
-// Channels-first images at unit strides, of a vector of columns and more: rows and columns of taps
-// fall beside the image, a vector and more of them with much padding.
+// Channels-first images of a vector of columns and more: rows and columns of taps fall beside the
+// image, a vector and more of them with much padding.
 TEST(planes_in_place) {
   Table table(37000);
   int turn = 0;
   for (const int dtype : dtypes) {
     for (const int64_t columns : {4, 8, 9, 15, 16, 17, 31, 35}) {
       for (int64_t height = 1; height <= 8; ++height) {
-        for (int64_t width = 1; width <= 4; ++width) {
+        for (int64_t width = 1; width <= 6; ++width) {
           Case c = make_case(dtype, DEPTHWISE_CHANNELS_FIRST, 2, 1 + turn % 9, columns + turn % 3,
                              height, width);
-          set_steps(c.p, 1, 1 + turn % 5 / 3);
+          set_steps(c.p, 1 + turn % 3 / 2, 1 + turn % 5 / 3);
+          if (turn % 11 == 0) c.p.stride_height = 1 + turn % 4;
           if (turn % 4 == 0) {
             set_padding(c.p, turn % 8, height * 2, turn % 20, 2 * width + 19);
           } else {
