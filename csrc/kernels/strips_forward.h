@@ -61,7 +61,7 @@ class Strips {
     count = ceil_div(vectors, strip_vectors);
     const int64_t loads =
         p.stride_width * (shared ? strip_vectors + 1 : p.kernel_width * strip_vectors);
-    const int64_t most = strip_vectors + loads + p.kernel_width * strip_vectors;
+    const int64_t most = 1 + loads + p.kernel_width * strip_vectors;
     if (!strips_.allocate(count * static_cast<int64_t>(sizeof(Strip<A>))) ||
         !lanes_.allocate(count * most * static_cast<int64_t>(sizeof(SomeLanes<A>)))) {
       return false;
@@ -69,9 +69,13 @@ class Strips {
     SomeLanes<A>* next = lanes_.as<SomeLanes<A>>();
     for (int64_t i = 0; i < count; ++i, next += most) {
       Strip<A>& strip = strips_.as<Strip<A>>()[i];
-      strip = {i * strip_vectors * n,
-               static_cast<int>(min_of(strip_vectors, vectors - i * strip_vectors)), nullptr,
-               nullptr, nullptr};
+      const int64_t column = i * strip_vectors * n;
+      strip = {column,
+               static_cast<int>(min_of(strip_vectors, vectors - i * strip_vectors)),
+               static_cast<int>(min_of(strip_vectors, (p.out_width - column) / n)),
+               nullptr,
+               nullptr,
+               nullptr};
       if (strip.vectors < strip_vectors || !is_whole(strip, p)) name_lanes(strip, next, p);
     }
     return true;
@@ -96,7 +100,7 @@ class Strips {
       *to++ = lanes_between<A>(range.begin, range.end);
     };
     strip.results = to;
-    for (int64_t v = 0; v < strip.vectors; ++v) add(strip.column + v * n, 1, p.out_width);
+    add(strip.column + strip.full * n, 1, p.out_width);
     strip.loaded = to;
     for (int64_t j = 0; j < (shared ? 1 : p.kernel_width); ++j) {
       for (int64_t v = 0; v < across * (strip.vectors + (shared ? 1 : 0)); ++v) {
