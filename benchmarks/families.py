@@ -11,11 +11,6 @@ FAMILIES = ("channels", "columns", "pixels", "scale")
 VECTOR_BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}
 """Bytes of a vector of each instruction set (csrc/kernels/vec.h)."""
 
-DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-
-STREAMED_BYTES = 8 * 2**20
-"""Images from so many bytes on come from memory (csrc/kernels/tuning.h)."""
-
 PROPORTION = 16
 """Taps may reach over so many times the image and the kernel in the columns family (csrc/kernels/table.cc)."""
 
@@ -63,7 +58,8 @@ def family(case: Case, isa: str, what: str) -> str:
 def _is_in_place(case: Case, lanes: int) -> bool:
     """Whether planes are read and written where they are (csrc/kernels/strips_forward.h)."""
     (high, wide), (down, across), rate = case.kernel, case.strides, case.dilation
-    shares_loads = lanes * (8 if case.dtype == "float64" else 4) == 64
+    vector_bytes = lanes * (8 if case.dtype == "float64" else 4)
+    shares_loads = vector_bytes == 64
     down //= math.gcd(down, rate[0])
     has_tiles = (
         ((wide <= 3 and high <= 7) or (shares_loads and high == wide <= 5))
@@ -73,13 +69,11 @@ def _is_in_place(case: Case, lanes: int) -> bool:
     )
     width, channels = case.output_size[1], case.channels
     by_columns, by_channels = channels * math.ceil(width / lanes), width * math.ceil(channels / lanes)
-    fetches = case.batch * case.height * case.width * channels * DTYPE_BYTES[case.dtype] >= STREAMED_BYTES
     return (
         case.dtype in ("float32", "float64")
-        and lanes * DTYPE_BYTES[case.dtype] > 16
+        and vector_bytes > 16
         and case.data_format == "channels_first"
         and has_tiles
-        and (across == 1 or not fetches)
         and width >= lanes
         and 2 * by_columns <= (4 if wide <= 3 else 3) * by_channels
     )

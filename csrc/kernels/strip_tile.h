@@ -36,6 +36,7 @@ template <class A>
 struct StripRows {
   const A* x;  // what the first tap of the first result meets; it may be outside of the image
   int64_t x_row;
+  int64_t x_columns;
   int64_t first, last;  // [first, last): rows of the source that are of the image
   int64_t down;         // rows of the source from a row of results to the next
   const A* weights;
@@ -217,6 +218,17 @@ DW_INLINE void strip_tile(const StripRows<A>& s, const Strip<A>& strip, int64_t 
   }
 }
 
+// Asks for what comes some way after the `count` elements from `from` on. Planes lie one after the
+// other, so that this is of the next one where it is not of this one.
+template <class A>
+DW_INLINE void ask_ahead(const A* from, int64_t count) {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(from) + tuning::strip_ahead_bytes;
+  const int64_t bytes = count * static_cast<int64_t>(sizeof(A));
+  for (int64_t i = 0; i < bytes; i += 64) {
+    __builtin_prefetch(reinterpret_cast<const void*>(begin + static_cast<uintptr_t>(i)));
+  }
+}
+
 // Rows [begin, end) of results; with `high`, results are `across` rows apart, too.
 template <int high, int wide, int across, class A>
 [[gnu::noinline]] void strip_rows(const StripRows<A>& given, const Strip<A>* strips, int64_t count,
@@ -224,7 +236,9 @@ template <int high, int wide, int across, class A>
   const StripRows<A> s = given;
   KnownTaps<high, wide, A> known;
   known.keep(s);
+  const int64_t down = high > 0 ? across : s.down;
   const auto over_strips = [&]<int rows>(int64_t t) DW_INLINE_LAMBDA {
+    ask_ahead(s.x + (t * down + s.high) * s.x_row, rows * min_of(down, s.high) * s.x_columns);
     for (int64_t i = 0; i < count; ++i) {
       const Strip<A>& strip = strips[i];
       if (strip.vectors == 1) {

@@ -25,9 +25,9 @@ inline int64_t strip_rows_apart(const depthwise_params& p) {
 // Transposing wins where channels fill more vectors than columns (5x5 on 24x24x128 took 30 and 22,
 // on 38x38x64 29 and 30, on 19x19x128 20 and 21; 3x3 on 17x17x64 7.5 and 6.2, on 14x14x512, without
 // a full vector of columns, 19 and 22); where each tap of many has to be loaded for itself (5x5 on
-// 28x28x240 with AVX2 100 and 110); where there are no tiles (2x5 on 40x40x64 19 and 21, 7x5 33 and
-// 41; 3x3 at strides of 1 and 2 16 and 23, at 3 on 60x60x64 19 and 23; 7x7 on 56x56x96 114 and
-// 113); and where a stride leaves much of what comes from memory (112x112x64 by 8 747 and 1065).
+// 28x28x240 with AVX2 100 and 110); and where there are no tiles (2x5 on 40x40x64 19 and 21, 7x5 33
+// and 41; 3x3 at strides of 1 and 2 16 and 23, at 3 on 60x60x64 19 and 23; 7x7 on 56x56x96 114 and
+// 113).
 template <class T>
 bool takes_strips(const depthwise_params& p) {
   if constexpr (loads_some<T>) {
@@ -40,11 +40,10 @@ bool takes_strips(const depthwise_params& p) {
     const int64_t down = strip_rows_apart(p);
     const bool has_tiles =
         (narrow || square) && reached && across <= 2 && (down == across || down >= p.kernel_height);
-    const bool fetches = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
     const int64_t by_columns = p.channels * ceil_div(p.out_width, n);
     const int64_t by_channels = p.out_width * ceil_div(p.channels, n);
-    return p.layout == DEPTHWISE_CHANNELS_FIRST && has_tiles && (across == 1 || !fetches) &&
-           p.out_width >= n && 2 * by_columns <= (width <= 3 ? 4 : 3) * by_channels;
+    return p.layout == DEPTHWISE_CHANNELS_FIRST && has_tiles && p.out_width >= n &&
+           2 * by_columns <= (width <= 3 ? 4 : 3) * by_channels;
   }
   return false;
 }
@@ -172,6 +171,7 @@ bool strips_forward(const Call& call) {
               inside(top, p.dilation_height, (results - 1) * down + p.kernel_height, p.in_height);
           const StripRows<T> s{x.data + top * x.row - p.pad_left,
                                p.dilation_height * x.row,
+                               p.in_width,
                                rows.begin,
                                rows.end,
                                down,
