@@ -36,8 +36,9 @@ constexpr int64_t direct_weights_bytes = 12 * 1024;
 // Those of rows that are fetched from memory. Two cores of a Zen 5 took 5.2 ms for 3x3 on 16 images
 // of 95x95x192 with 80 KiB of rows and 5.0 with 400, 4.15 and 4.19 for 5x5 at stride 2. With 400,
 // 5x5 at stride 2 on 16 of 114x114x240 took 7.7 with 12 KiB of weights, 6.5 with 24 and 6.6 with
-// 100.
-constexpr int64_t fetched_rows_bytes = 400 * 1024;
+// 100. 3x3 at stride 2 on 4 of 264x264x192, whose channels 400 KiB cut in two, took 10.6 ms,
+// and 7.0 with 800; without a bound 7.4.
+constexpr int64_t fetched_rows_bytes = 800 * 1024;
 constexpr int64_t fetched_weights_bytes = 24 * 1024;
 
 // Rows of results of a task, at least, where there are channels to be cut into tasks instead: rows
