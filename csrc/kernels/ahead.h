@@ -6,6 +6,7 @@
 #define DEPTHWISE_KERNELS_AHEAD_H_
 
 #include "geometry.h"
+#include "tuning.h"
 #include "vec.h"
 #include "views.h"
 
@@ -98,6 +99,17 @@ class Asking {
   int64_t length_ = 0, left_ = 0;  // bytes of a run, and runs of this row
   bool whole_ = false;
 };
+
+// Asks for what comes some way after the `count` elements from `from` on. Planes lie one after the
+// other, so that this is of the next one where it is not of this one.
+template <class A>
+DW_INLINE void ask_ahead(const A* from, int64_t count) {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(from) + tuning::strip_ahead_bytes;
+  const int64_t bytes = count * static_cast<int64_t>(sizeof(A));
+  for (int64_t i = 0; i < bytes; i += 64) {
+    __builtin_prefetch(reinterpret_cast<const void*>(begin + static_cast<uintptr_t>(i)));
+  }
+}
 
 }  // namespace depthwise::DW_ISA
 

@@ -3,6 +3,7 @@
 #ifndef DEPTHWISE_KERNELS_STRIP_TILE_H_
 #define DEPTHWISE_KERNELS_STRIP_TILE_H_
 
+#include "ahead.h"
 #include "plane_tile.h"
 
 namespace depthwise::DW_ISA {
@@ -215,17 +216,6 @@ DW_INLINE void strip_tile(const StripRows<A>& s, const Strip<A>& strip, int64_t 
         store(to, value);
       }
     }
-  }
-}
-
-// Asks for what comes some way after the `count` elements from `from` on. Planes lie one after the
-// other, so that this is of the next one where it is not of this one.
-template <class A>
-DW_INLINE void ask_ahead(const A* from, int64_t count) {
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(from) + tuning::strip_ahead_bytes;
-  const int64_t bytes = count * static_cast<int64_t>(sizeof(A));
-  for (int64_t i = 0; i < bytes; i += 64) {
-    __builtin_prefetch(reinterpret_cast<const void*>(begin + static_cast<uintptr_t>(i)));
   }
 }
 
