@@ -17,17 +17,17 @@ inline int64_t strip_rows_apart(const depthwise_params& p) {
 }
 
 // Kernels of few taps in a row, at strides of one or two. Two cores of a Zen 5 took, transposed and
-// so, for 3x3 on 112x112x32 50 and 37 us, on 57x43x73 89 and 70, on 32x32x64 11 and 8.4, at
-// dilation 2 on 28x28x192 33 and 23; at stride 2 on 112x112x64 69 and 41, on 56x56x144 51 and 30;
-// for 4x4 on 28x28x128 25 and 23, for 5x5 on 28x28x240 53 and 47, at stride 2 on 50x50x64 26
-// and 19.
+// so, for 3x3 on 112x112x32 58 and 37 us, on 57x43x73 110 and 70, on 32x32x64 18 and 8.4, at
+// dilation 2 on 28x28x192 31 and 23 (all these in two runs); at stride 2 on 112x112x64 69 and 41,
+// on 56x56x144 51 and 30; for 4x4 on 28x28x128 25 and 23, for 5x5 on 28x28x240 53 and 47, at stride
+// 2 on 50x50x64 26 and 19.
 //
-// Transposing wins where channels fill more vectors than columns (5x5 on 24x24x128 took 30 and 22,
-// on 38x38x64 29 and 30, on 19x19x128 20 and 21; 3x3 on 17x17x64 7.5 and 6.2, on 14x14x512, without
-// a full vector of columns, 19 and 22); where each tap of many has to be loaded for itself (5x5 on
-// 28x28x240 with AVX2 100 and 110); and where there are no tiles (2x5 on 40x40x64 19 and 21, 7x5 33
-// and 41; 3x3 at strides of 1 and 2 16 and 23, at 3 on 60x60x64 19 and 23; 7x7 on 56x56x96 114 and
-// 113).
+// Transposing wins where vectors along channels are so much fuller (5x5 on 24x24x128 took 30 and
+// 22, on 38x38x64 29 and 30, on 19x19x128 20 and 21; 3x3 on 17x17x64 7.5 and 6.2, on 14x14x512,
+// without a full vector of columns, 19 and 22); where each tap of many has to be loaded for itself
+// (5x5 on 28x28x240 with AVX2 100 and 110); and where there are no tiles (2x5 on 40x40x64 19 and
+// 21, 7x5 33 and 41; 3x3 at strides of 1 and 2 16 and 23, at 3 on 60x60x64 19 and 23; 7x7 on
+// 56x56x96 114 and 113).
 template <class T>
 bool takes_strips(const depthwise_params& p) {
   if constexpr (loads_some<T>) {

@@ -103,10 +103,10 @@ constexpr int64_t most_pixel_rows = 1024;
 // The most elements that a clipped tile goes over (64 KiB of addresses): kernels of up to 80 x 80.
 constexpr int64_t most_clipped_elements = 8192;
 
-// Planes that are read where they are are asked for so far ahead. Two cores of a Zen 5 took,
-// without and with this, for 3x3 on 16 of 112x112x32 1092 and 647 us, on 16 of 56x56x128 1160 and
-// 746, at stride 2 on 8 of 112x112x64 1065 and 334, for 5x5 on 16 of 28x28x240 1490 and 732; in the
-// caches no more and no less. Half as far is as good.
+// Planes that are read where they are are asked for so far ahead. In one run two cores of a Zen 5
+// took, without and with this, for 3x3 on 16 of 112x112x32 1092 and 565 us, for 2x2 on 109x40x671
+// 349 and 275; in two runs, at stride 2 on 8 of 112x112x64 1065 and 334. In the caches it takes no
+// more and no less, and half as far is as good.
 constexpr int64_t strip_ahead_bytes = 4096;
 
 // Planes with at least so many rows of adjacent taps go row by row of the source (planes.h).
