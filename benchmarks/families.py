@@ -27,8 +27,8 @@ def family(case: Case, isa: str, what: str) -> str:
     - channels: a channels-last image with output channels for a third of a vector, or a channels-first one whose
       planes are transposed (csrc/kernels/table.cc);
     - columns: for inference, before channels, a channels-first image of a kernel of few taps in a row, whose planes are
-      read where they are; and the rest, but for dilations out of all proportion to the image, which go to channels after
-      all.
+      read where they are; and the rest, but for dilations out of all proportion to the image, which go to channels
+      after all.
 
     (Images of which not even a few rows of a few columns fit the second-level cache do not go to pixels. That is
     not looked at here.)
