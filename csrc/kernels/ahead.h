@@ -1,7 +1,8 @@
 // Reading ahead. Tiles go over many columns at once, a vector of channels of each: memory gives
 // half as much to a reader who goes about like that as to one who reads in order (20 to 27 GB/s and
 // 40 to 46, two cores of a Zen 5). So while tiles compute, the rows that the next ones need are
-// asked for in order, a few lines at a time: all at once would hold up the tile's own loads.
+// asked for in order, some lines at a time: all at once would hold up the tile's own loads. In the
+// caches that brings nothing and costs a third (see tuning::memory_bytes).
 #ifndef DEPTHWISE_KERNELS_AHEAD_H_
 #define DEPTHWISE_KERNELS_AHEAD_H_
 
@@ -14,26 +15,28 @@ namespace depthwise::DW_ISA {
 
 // Rows that will be read soon: of some images, whose channels lie side by side.
 struct Ahead {
-  static constexpr int most = 16;
+  static constexpr int most = 32;
   struct Row {
     const char* first;  // at column 0
     int64_t columns;
     int64_t column, run;  // bytes from one column to the next, and of those that will be read
+    int64_t at;           // where tiles are when column 0 is asked for
   };
   Row rows[most];
   int count = 0;
 
   // The first `channels` of row h. More rows than there is room for are not asked for.
   template <class T>
-  void add(const ImageView<T>& image, int64_t h, int64_t columns, int64_t channels) {
+  void add(const ImageView<T>& image, int64_t h, int64_t columns, int64_t channels, int64_t at) {
     constexpr int64_t bytes = sizeof(T);
     if (image.channel != 1 || count == most) return;
     rows[count++] = {reinterpret_cast<const char*>(image.data + h * image.row), columns,
-                     image.column * bytes, channels * bytes};
+                     image.column * bytes, channels * bytes, at};
   }
 };
 
-// Asks for those of the columns [begin, end) that these rows have, spread over so many calls.
+// Asks for what these rows have while tiles are at the columns [begin, end), spread over so many
+// calls.
 class Asking {
  public:
   DW_INLINE Asking() = default;  // for nothing
@@ -41,8 +44,7 @@ class Asking {
       : row_(ahead.rows), last_row_(ahead.rows + ahead.count), begin_(begin), end_(end) {
     int64_t lines = 0;
     for (int i = 0; i < ahead.count; ++i) {
-      const Ahead::Row& row = ahead.rows[i];
-      lines += max_of(0, min_of(end, row.columns) - begin) * ceil_div(row.run, line);
+      lines += columns_of(ahead.rows[i]) * ceil_div(ahead.rows[i].run, line);
     }
     share_ = ceil_div(lines, max_of(1, calls));
     if (share_ > 0) start_row();
@@ -56,7 +58,7 @@ class Asking {
   DW_INLINE void ask_inline() {
     for (int64_t i = 0; i < share_; ++i, at_ += line) {
       if (at_ >= stop_ && !next_run()) return;
-      __builtin_prefetch(at_, 0, 2);
+      __builtin_prefetch(at_);
     }
   }
 
@@ -65,13 +67,23 @@ class Asking {
 
   [[gnu::noinline]] void ask_apart() { ask_inline(); }
 
-  DW_INLINE void start_row() {
-    const int64_t columns = max_of(0, min_of(end_, row_->columns) - begin_);
-    first_ = row_->first + begin_ * row_->column;
+  // The first of a row's columns to be asked for, and how many are.
+  DW_INLINE int64_t first_of(const Ahead::Row& row) const { return max_of(0, begin_ - row.at); }
+  DW_INLINE int64_t columns_of(const Ahead::Row& row) const {
+    return max_of(0, min_of(end_ - row.at, row.columns) - first_of(row));
+  }
+
+  // From row_ on, the next one that has such columns. Returns false where there is none.
+  DW_INLINE bool start_row() {
+    while (row_ < last_row_ && columns_of(*row_) == 0) ++row_;
+    if (row_ == last_row_) return false;
+    const int64_t columns = columns_of(*row_);
+    first_ = row_->first + first_of(*row_) * row_->column;
     whole_ = row_->run == row_->column;
     left_ = whole_ ? 1 : columns;
     length_ = whole_ ? columns * row_->column : row_->run;
     start_run();
+    return true;
   }
   DW_INLINE void start_run() {
     at_ = first_ - (reinterpret_cast<uintptr_t>(first_) & (line - 1));
@@ -82,12 +94,12 @@ class Asking {
     if (--left_ > 0) {
       first_ += row_->column;
       start_run();
-    } else if (++row_ < last_row_) {
-      start_row();
-    } else {
-      share_ = 0;
+      return true;
     }
-    return share_ > 0;
+    ++row_;
+    if (start_row()) return true;
+    share_ = 0;
+    return false;
   }
 
   const Ahead::Row *row_ = nullptr, *last_row_ = nullptr;

@@ -140,15 +140,9 @@ struct RowMaker {
         target.data + h * target.row, target.column,
         preactivation.data != nullptr ? preactivation.data + h * preactivation.row : nullptr,
         preactivation.column};
-    // While this row is computed, the rows that the next one needs besides are on their way.
     const int64_t step = both ? rows.tap_step : 1, more = both ? 2 * shift : rows.result_step;
     const int64_t next = position + (rows.taps - 1 + (both ? shift : 0)) * rows.tap_step + step;
-    Ahead ahead;
-    if (next >= 0) {
-      for (int64_t i = 0; i < more && next + i * step < source.height; ++i) {
-        source.add_ahead(ahead, next + i * step);
-      }
-    }
+    const Ahead ahead = rows_ahead(next, step, more);
     for (int64_t i = 0; i < plans.column_classes; ++i) {
       const Ahead* const asked = i == 0 && ahead.count > 0 ? &ahead : nullptr;
       const auto run = [&]<bool repeated>() {
@@ -164,6 +158,19 @@ struct RowMaker {
       run.template operator()<false>();
     }
     return both;
+  }
+
+  // What is on its way while a row is computed: rows of the source that it is the first to read,
+  // from some columns ahead on, then the first columns of the `count` rows from `next` on.
+  Ahead rows_ahead(int64_t next, int64_t step, int64_t count) const {
+    Ahead ahead;
+    if (source.height == 0) return ahead;
+    const int64_t columns = source.columns_ahead();
+    for (int64_t i = -count; i < 0; ++i) source.add_ahead(ahead, next + i * step, -columns);
+    for (int64_t i = 0; i < count; ++i) {
+      source.add_ahead(ahead, next + i * step, source.width - columns);
+    }
+    return ahead;
   }
 
   // The target rows [begin, end), in pairs where `distance` is not 0. Calls after_row(h, i) for
@@ -209,7 +216,7 @@ bool streaming_pays(int64_t elements) {
   return can_stream<T> && elements * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes;
 }
 
-// Whether rows are asked for ahead of their staging: where they come from memory.
+// Whether rows are read in long runs, and those that tiles of gradients read asked for ahead.
 template <class T>
 bool fetching_pays(int64_t elements) {
   return elements * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes;
@@ -222,6 +229,15 @@ bool fetching_input_pays(const depthwise_params& p) {
   const auto is_covered = [](const Axis& a) { return (a.kernel - 1) * a.dilation + 1 >= a.stride; };
   return is_covered(row_axis(p)) && is_covered(column_axis(p)) &&
          fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
+}
+
+// Whether the convolution's input is asked for ahead: where it comes from memory.
+template <class T>
+bool asking_pays(const depthwise_params& p) {
+  const int64_t inputs = p.batch * p.in_height * p.in_width * p.channels;
+  const int64_t results = p.batch * p.out_height * p.out_width * p.channels * p.multiplier;
+  return fetching_input_pays<T>(p) &&
+         (inputs + results) * static_cast<int64_t>(sizeof(T)) >= tuning::memory_bytes;
 }
 
 // Channels of a block whose rows are read in place: those that a result needs stay near, its
@@ -262,9 +278,9 @@ inline int64_t most_staged_vectors(const depthwise_image_strides& source, int64_
 // stage the rows between them twice, `tasks` are cut into these.
 template <class A>
 int64_t staged_block(int64_t channels, int64_t results, int64_t rows, int64_t width, int64_t tasks,
-                     int64_t most = INT64_MAX) {
+                     int64_t most = INT64_MAX, int64_t bytes = tuning::staged_bytes) {
   constexpr int64_t vector = lanes<A> * static_cast<int64_t>(sizeof(A));
-  const int64_t fitting = max_of(tuning::staged_bytes / (max_of(1, rows * width) * vector), 1);
+  const int64_t fitting = max_of(bytes / (max_of(1, rows * width) * vector), 1);
   const int64_t share = ceil_div(channels, max_of(1, tasks) * lanes<A>);
   const int64_t least = ceil_div(tuning::least_staged_vectors, results);
   const int64_t wanted = min_of(fitting, max_of(share, least));

@@ -45,7 +45,7 @@ bool channels_forward(const Call& call) {
   const int64_t ring_rows = min_of(plans.row_reach(distance), max_of(1, p.in_height));
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
-  const bool fetches = fetching_input_pays<T>(p);
+  const bool fetches = fetching_input_pays<T>(p), asks = asking_pays<T>(p);
   const int64_t copies = direct ? 1 : RowSource<T>::staged_copies(p);
   const int64_t wanted =
       direct
@@ -90,7 +90,7 @@ bool channels_forward(const Call& call) {
     } else {
       source.use_ring(scratch, ring_rows, copies);
     }
-    if (fetches) source.height = p.in_height;
+    if (asks) source.height = p.in_height;
     char* const row_taps = scratch + ring;
     char* const places = row_taps + taps;
     char* const rows_made = places + clipped.bytes();

@@ -22,12 +22,9 @@ void over_slots(int64_t channels, auto&& each) {
 template <class T>
 void add_ahead(Ahead& ahead, const depthwise_params& p, const RowSource<T>& x,
                const RowSource<T>& dz, int64_t h) {
-  if (h < dz.height) dz.add_ahead(ahead, h);
+  dz.add_ahead(ahead, h);
   const int64_t last = h * p.stride_height - p.pad_top + (p.kernel_height - 1) * p.dilation_height;
-  const int64_t end = min_of(last + 1, x.height);
-  for (int64_t row = max_of(0, last - p.stride_height + 1); row < end; ++row) {
-    x.add_ahead(ahead, row);
-  }
+  for (int64_t row = last - p.stride_height + 1; row <= last; ++row) x.add_ahead(ahead, row);
 }
 
 // Sums for all taps and channels, over the output rows [begin, end) of one image.
@@ -186,7 +183,9 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
   const int64_t least = fetches ? tuning::least_fetched_vectors : tuning::least_block_vectors;
   const int64_t share =
       divides ? round_up(max_of(outputs / 8, least * lanes<A>), lanes<A>) : outputs;
-  const int64_t wanted = min_of(share, staged_block<A>(outputs, 1, reach + 1, p.in_width, 1));
+  const int64_t wanted = min_of(
+      share, staged_block<A>(outputs, 1, reach + 1, p.in_width, 1, INT64_MAX,
+                             fetches ? tuning::fetched_gradient_bytes : tuning::staged_bytes));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
   // Slots of whole vectors for every block: see write_gradient().
   const int64_t pitch = round_up(outputs, lanes<A>) + channels.count * lanes<A>;

@@ -220,10 +220,16 @@ struct RowSource {
     return row;
   }
 
-  // Row h < height, which will be read soon.
-  void add_ahead(Ahead& ahead, int64_t h) const {
-    ahead.add(image, h, width, channels);
-    if (activation != DEPTHWISE_LINEAR) ahead.add(saved, h, width, channels);
+  // Row h, if the image has it, which will be read soon: from where tiles are at column `at`.
+  void add_ahead(Ahead& ahead, int64_t h, int64_t at = 0) const {
+    if (h < 0 || h >= height) return;
+    ahead.add(image, h, width, channels, at);
+    if (activation != DEPTHWISE_LINEAR) ahead.add(saved, h, width, channels, at);
+  }
+  // Columns that tiles are asked for ahead.
+  int64_t columns_ahead() const {
+    const int64_t column = max_of(1, channels) * static_cast<int64_t>(sizeof(T));
+    return min_of(width, ceil_div(tuning::row_ahead_bytes, column));
   }
 
   [[gnu::noinline]] void stage(A* row, int64_t h) {

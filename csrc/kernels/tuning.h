@@ -92,6 +92,13 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // one ahead: then 0.5 times.
 constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 
+// A call whose inputs and results are so many bytes together (three quarters of that cache) reads
+// from memory. Two cores of a Zen 5 took, in us, without and with asking for rows ahead, for 3x3 at
+// stride 2 on 38x38x288, 8 images 122 and 176, 24 of them 832 and 613; on 28x28x192, 16 images 95
+// and 130, 40 of them 436 and 384; on 32 of 56x56x144 1976 and 1220; for 3x3 on 56x56x128, 8 images
+// 333 and 326, 32 of them 3173 and 1300 to 2100.
+constexpr int64_t memory_bytes = 24 * 1024 * 1024;
+
 // Elements of a piece of a plane whose kernel is one tap, and of the weights that channels side by
 // side go through at most: both within the first-level cache.
 constexpr int64_t scale_piece = 4096;
@@ -109,8 +116,20 @@ constexpr int64_t most_clipped_elements = 8192;
 // more and no less, and half as far is as good.
 constexpr int64_t strip_ahead_bytes = 4096;
 
+// Rows that tiles go over are asked for so far ahead along each: 3x3 at stride 2 on 10 of 17x59x905
+// took 1390 us with a whole row (209 KiB), 998 with 80,000 bytes, 918 with 40,000, 1080 with 20,000
+// and 1161 with 10,000; on 32 of 75x75x480 12.1 ms, 11.0, 11.0, 11.9 and 13.1; on 24 of 38x38x288
+// 613, 617, 631, 600 and 745 us; 3x3 on 2 of 150x150x288 2.01 ms with 32 KiB and 1.79 with 64.
+constexpr int64_t row_ahead_bytes = 48 * 1024;
+
 // Planes with at least so many rows of adjacent taps go row by row of the source (planes.h).
 constexpr int64_t source_plane_taps = 8;
+
+// Rows of a block of the kernel's gradient where these come from memory. Training steps of two
+// cores of a Zen 5 took, in ms, with 160, 320 and 480 thousand bytes for 3x3 at stride 2 on 4
+// images of 228x228x144 14.7, 12.4 and 12.6, on 8 of 75x75x480 10.3, 9.8 and 9.4, for 3x3 on 4 of
+// 150x150x288 20.7, 20.0 and 17.2.
+constexpr int64_t fetched_gradient_bytes = 400 * 1024;
 
 // The kernel's gradient stages the input for kernels of at least so many taps: 1.4 times as fast
 // for 27x27, but 0.8 times for 3x3 to 7x7.
