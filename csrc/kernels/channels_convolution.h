@@ -82,6 +82,9 @@ int64_t pair_distance(const ClassPlans& plans, bool can_clip) {
   return distance < plans.target_rows() ? distance : 0;
 }
 
+// Rows of results that are made in one group, in pairs so far apart.
+inline int64_t rows_together(int64_t distance) { return max_of(1, 2 * distance); }
+
 // Makes rows of one image and block of channels, from rows that are given out in the type in which
 // those made are stored.
 template <class T, class S>

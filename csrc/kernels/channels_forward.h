@@ -56,16 +56,16 @@ bool channels_forward(const Call& call) {
                                 p.x, p.in_width,
                                 fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels)));
   const Blocks channels(p.channels, ceil_div(wanted, direct ? p.multiplier : copies));
-  const int64_t block_rows = row_block(p.out_height, p.batch * channels.count, call.tasks);
-  const int64_t row_blocks = ceil_div(p.out_height, block_rows);
+  const RowBlocks rows(p.out_height, rows_together(distance), p.batch * channels.count, call.tasks,
+                       call.threads);
   const ClampRange<A> clamp = clamp_range<A>(p.activation);
   const bool streams =
       in_place && streaming_pays<T>(p.batch * p.out_height * p.out_width * outputs);
 
-  return parallel(p.batch * row_blocks * channels.count, call.threads, [&](int64_t task) {
-    const int64_t block = task % channels.count;
-    const int64_t rows = task / channels.count % row_blocks;
-    const int64_t image = task / channels.count / row_blocks;
+  return parallel(p.batch * channels.count * rows.count, call.threads, [&](int64_t task) {
+    const int64_t row = task % rows.count;
+    const int64_t block = task / rows.count % channels.count;
+    const int64_t image = task / rows.count / channels.count;
     const int64_t c0 = channels.begin(block), count = channels.end(block) - c0;
     const int64_t co0 = c0 * p.multiplier, block_outputs = count * p.multiplier;
     const int64_t pitch = RowSource<T>::staged_pitch(block_outputs);
@@ -98,7 +98,7 @@ bool channels_forward(const Call& call) {
                            static_cast<A>(p.alpha), streams};
     const TargetView<T> y = target_at<T>(call.y, p.y, image, co0);
     const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
-    const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.out_height);
+    const int64_t begin = rows.begin(row), end = rows.end(row);
     if (in_place) {
       const Clipping<T> clipping = clipped.template with<T>(places);
       const RowMaker<T, T> maker{

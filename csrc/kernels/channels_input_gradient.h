@@ -154,6 +154,9 @@ class InputGradient {
   // Whether write_rows() is to be given rows of the output's gradient that are read in place.
   bool direct() const { return direct_; }
 
+  // Rows of the input's that are made in one group.
+  int64_t together() const { return rows_together(distance_); }
+
   // Rows of the output's gradient that have to be there at once.
   int64_t reach() const { return plans_.row_reach(distance_); }
 
@@ -231,13 +234,13 @@ bool channels_input_gradient(const Call& call) {
              : staged_block<A>(outputs, 1, ring_rows + 1, p.out_width, tasks,
                                most_staged_vectors(p.dy, p.out_width, fetches));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
-  const int64_t block_rows = row_block(p.in_height, p.batch * channels.count, call.tasks);
-  const int64_t row_blocks = ceil_div(p.in_height, block_rows);
+  const RowBlocks rows(p.in_height, gradient.together(), p.batch * channels.count, call.tasks,
+                       call.threads);
 
-  return parallel(p.batch * row_blocks * channels.count, call.threads, [&](int64_t task) {
-    const int64_t block = task % channels.count;
-    const int64_t rows = task / channels.count % row_blocks;
-    const int64_t image = task / channels.count / row_blocks;
+  return parallel(p.batch * channels.count * rows.count, call.threads, [&](int64_t task) {
+    const int64_t row = task % rows.count;
+    const int64_t block = task / rows.count % channels.count;
+    const int64_t image = task / rows.count / channels.count;
     const int64_t c0 = channels.begin(block), count = channels.end(block) - c0;
     const int64_t block_outputs = count * p.multiplier;
     const int64_t ring =
@@ -253,7 +256,7 @@ bool channels_input_gradient(const Call& call) {
       dz.use_ring(scratch, ring_rows, 1);
     }
     if (fetches) dz.height = p.out_height;
-    const int64_t begin = rows * block_rows, end = min_of(begin + block_rows, p.in_height);
+    const int64_t begin = rows.begin(row), end = rows.end(row);
     gradient.write_rows(call, dz, image, c0, count, begin, end, scratch + ring);
     return true;
   });
