@@ -219,28 +219,33 @@ bool streaming_pays(int64_t elements) {
   return can_stream<T> && elements * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes;
 }
 
-// Whether rows are read in long runs, and those that tiles of gradients read asked for ahead.
+// Whether rows of the convolution's input are read in long runs.
 template <class T>
 bool fetching_pays(int64_t elements) {
   return elements * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes;
 }
 
-// The same for the rows of the convolution's input. Between taps that are further apart than the
-// kernel reaches, most of them would be asked for in vain.
-template <class T>
-bool fetching_input_pays(const depthwise_params& p) {
+// Whether most rows of the input are read: between taps that are further apart than the kernel
+// reaches most of them would be asked for in vain.
+inline bool reads_most_rows(const depthwise_params& p) {
   const auto is_covered = [](const Axis& a) { return (a.kernel - 1) * a.dilation + 1 >= a.stride; };
-  return is_covered(row_axis(p)) && is_covered(column_axis(p)) &&
-         fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
+  return is_covered(row_axis(p)) && is_covered(column_axis(p));
 }
 
-// Whether the convolution's input is asked for ahead: where it comes from memory.
+// Bytes of a call's input and its results together.
 template <class T>
-bool asking_pays(const depthwise_params& p) {
+int64_t image_bytes(const depthwise_params& p) {
   const int64_t inputs = p.batch * p.in_height * p.in_width * p.channels;
   const int64_t results = p.batch * p.out_height * p.out_width * p.channels * p.multiplier;
-  return fetching_input_pays<T>(p) &&
-         (inputs + results) * static_cast<int64_t>(sizeof(T)) >= tuning::memory_bytes;
+  return (inputs + results) * static_cast<int64_t>(sizeof(T));
+}
+
+// Whether gradients read from memory and write there: in long runs, asked for ahead, and past the
+// caches. They go over an image, its results and the gradients of both; which of these a call wants
+// makes no difference, for the runs' length goes into the bits.
+template <class T>
+bool gradients_fetch(const depthwise_params& p) {
+  return image_bytes<T>(p) >= tuning::gradient_memory_bytes;
 }
 
 // Channels of a block whose rows are read in place: those that a result needs stay near, its

@@ -45,16 +45,15 @@ bool channels_forward(const Call& call) {
   const int64_t ring_rows = min_of(plans.row_reach(distance), max_of(1, p.in_height));
   const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
-  const bool fetches = fetching_input_pays<T>(p), asks = asking_pays<T>(p);
+  const bool large = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
+  const bool fetches = large && reads_most_rows(p);
+  const bool asks = fetches && image_bytes<T>(p) >= tuning::memory_bytes;
   const int64_t copies = direct ? 1 : RowSource<T>::staged_copies(p);
   const int64_t wanted =
-      direct
-          ? direct_block<T>(p, outputs, plans.rows[0].overlaps() ? hot_rows : 0, p.in_width,
-                            p.out_height, tasks, fetches)
-          : staged_block<A>(p.channels * copies, p.multiplier / copies, hot_rows, p.in_width, tasks,
-                            most_staged_vectors(
-                                p.x, p.in_width,
-                                fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels)));
+      direct ? direct_block<T>(p, outputs, plans.rows[0].overlaps() ? hot_rows : 0, p.in_width,
+                               p.out_height, tasks, fetches)
+             : staged_block<A>(p.channels * copies, p.multiplier / copies, hot_rows, p.in_width,
+                               tasks, most_staged_vectors(p.x, p.in_width, large));
   const Blocks channels(p.channels, ceil_div(wanted, direct ? p.multiplier : copies));
   const RowBlocks rows(p.out_height, rows_together(distance), p.batch * channels.count, call.tasks,
                        call.threads);

@@ -147,7 +147,7 @@ class InputGradient {
     direct_ = may_be_direct && (is_compute_type<T> || in_place_);
     distance_ = pair_distance<A>(plans_, can_clip);
     finish_ = {nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0,
-               in_place_ && streaming_pays<T>(p.batch * p.in_height * p.in_width * p.channels)};
+               in_place_ && can_stream<T> && gradients_fetch<T>(p)};
     return true;
   }
 
@@ -255,7 +255,7 @@ bool channels_input_gradient(const Call& call) {
     } else {
       dz.use_ring(scratch, ring_rows, 1);
     }
-    if (fetches) dz.height = p.out_height;
+    if (gradients_fetch<T>(p)) dz.height = p.out_height;
     const int64_t begin = rows.begin(row), end = rows.end(row);
     gradient.write_rows(call, dz, image, c0, count, begin, end, scratch + ring);
     return true;

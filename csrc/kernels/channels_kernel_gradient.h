@@ -171,7 +171,7 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
       is_compute_type<T> && RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
   const int64_t copies = direct_x ? 1 : RowSource<T>::staged_copies(p);
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
-  const bool fetches = fetching_input_pays<T>(p);
+  const bool fetches = gradients_fetch<T>(p) && reads_most_rows(p);
 
   // Where rows are few, channels are divided: that costs no sums, but memory is read in shorter
   // runs.
