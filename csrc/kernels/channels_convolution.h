@@ -164,11 +164,13 @@ struct RowMaker {
   }
 
   // What is on its way while a row is computed: rows of the source that it is the first to read,
-  // from some columns ahead on, then the first columns of the `count` rows from `next` on.
+  // from some columns ahead on, then the first columns of the `count` rows from `next` on. No more
+  // of either than there is room for, however many a stride leaves out.
   Ahead rows_ahead(int64_t next, int64_t step, int64_t count) const {
     Ahead ahead;
     if (source.height == 0) return ahead;
     const int64_t columns = source.columns_ahead();
+    count = min_of(count, Ahead::most / 2);
     for (int64_t i = -count; i < 0; ++i) source.add_ahead(ahead, next + i * step, -columns);
     for (int64_t i = 0; i < count; ++i) {
       source.add_ahead(ahead, next + i * step, source.width - columns);

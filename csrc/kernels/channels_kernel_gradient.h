@@ -24,7 +24,8 @@ void add_ahead(Ahead& ahead, const depthwise_params& p, const RowSource<T>& x,
                const RowSource<T>& dz, int64_t h) {
   dz.add_ahead(ahead, h);
   const int64_t last = h * p.stride_height - p.pad_top + (p.kernel_height - 1) * p.dilation_height;
-  for (int64_t row = last - p.stride_height + 1; row <= last; ++row) x.add_ahead(ahead, row);
+  const int64_t first = max_of(0, last - p.stride_height + 1), end = min_of(last + 1, x.height);
+  for (int64_t row = first; row < end; ++row) x.add_ahead(ahead, row);
 }
 
 // Sums for all taps and channels, over the output rows [begin, end) of one image.
