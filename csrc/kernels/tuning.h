@@ -88,8 +88,7 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // Outputs of at least so many bytes are written past the caches (a quarter of a 32 MiB last-level
 // one). A chain of 3x3 at stride 1, a multiplication and an addition of the whole image took 1.1
 // times as long with it at 1 to 5 MB, as long at 7 MB, and 0.75 to 0.8 times from 10 to 29 MB; the
-// convolution alone, at 26 MB, 0.65 times. Rows of sources of that size are asked for
-// one ahead: then 0.5 times.
+// convolution alone, at 26 MB, 0.65 times, and 0.5 times with rows asked for ahead.
 constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 
 // A call whose inputs and results are so many bytes together (three quarters of that cache) reads
