@@ -100,7 +100,9 @@ struct Blocks {
   int64_t end(int64_t i) const { return i + 1 == count ? total : (i + 1) * size; }
 };
 
-// Rows of a task, an even number where there are enough: tiles hold two.
+// Rows of a task, an even number where there are enough: tiles hold two. Rounded up, so that no
+// short task is left over: two cores of a Zen 5 took for 3x3 on 90x90x5 8.3 us rounding down and
+// 7.3 rounding up, for 5x5 at stride 2 on 122x122x1 5.1 and 4.6.
 inline int64_t row_block(int64_t rows, int64_t other_tasks, int64_t tasks) {
   const int64_t wanted = ceil_div(tasks, max_of(1, other_tasks));
   const int64_t share = ceil_div(rows, max_of(1, min_of(wanted, rows)));

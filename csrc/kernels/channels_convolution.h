@@ -245,8 +245,8 @@ int64_t image_bytes(const depthwise_params& p) {
 // Whether gradients read from memory and write there: in long runs, asked for ahead, and past the
 // caches. They go over an image, its results and the gradients of both; which of these a call wants
 // makes no difference, for the runs' length goes into the bits. Planes, which are transposed as
-// they are staged, are not asked for: two cores of a Zen 5 took for a training step of 5x5 on 16 of
-// 14x14x480 2.4 ms in short runs and 3.0 in long ones.
+// they are staged, take long runs only where the input alone is large: two cores of a Zen 5 took
+// for a training step of 5x5 on 16 of 14x14x480 2.4 ms in short runs and 3.0 in long ones.
 template <class T>
 bool gradients_fetch(const depthwise_params& p) {
   if (p.layout == DEPTHWISE_CHANNELS_FIRST) {
