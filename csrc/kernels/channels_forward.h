@@ -3,6 +3,7 @@
 #define DEPTHWISE_KERNELS_CHANNELS_FORWARD_H_
 
 #include "channels_convolution.h"
+#include "column_blocks.h"
 
 namespace depthwise::DW_ISA {
 
@@ -21,7 +22,7 @@ void move_row(const TargetView<T>& target, int64_t h, int64_t width, const Compu
 }
 
 template <class T>
-bool channels_forward(const Call& call) {
+bool channels_forward_of_block(const Call& call) {
   using A = Compute<T>;
   const depthwise_params& p = *call.params;
   const int64_t outputs = p.channels * p.multiplier;
@@ -128,6 +129,20 @@ bool channels_forward(const Call& call) {
     if (streams) finish_streaming();
     return true;
   });
+}
+
+template <class T>
+bool channels_forward(const Call& call) {
+  const depthwise_params& p = *call.params;
+  const ColumnBlocks blocks =
+      column_blocks<Compute<T>>(p, forward_bytes<Compute<T>>(p), p.out_width);
+  if (blocks.count == 1) return channels_forward_of_block<T>(call);
+  for (int64_t i = 0; i < blocks.count; ++i) {
+    PartOfCall<T> part(call);
+    part.take_results(blocks.begin(i), blocks.end(i));
+    if (!channels_forward_of_block<T>(part.call)) return false;
+  }
+  return true;
 }
 
 }  // namespace depthwise::DW_ISA

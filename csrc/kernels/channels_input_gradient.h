@@ -154,6 +154,9 @@ class InputGradient {
   // Whether write_rows() is to be given rows of the output's gradient that are read in place.
   bool direct() const { return direct_; }
 
+  // Whether the input's rows are written where they belong, not made beside it and moved.
+  bool in_place() const { return in_place_; }
+
   // Rows of the input's that are made in one group.
   int64_t together() const { return rows_together(distance_); }
 
@@ -216,7 +219,7 @@ class InputGradient {
 };
 
 template <class T>
-bool channels_input_gradient(const Call& call) {
+bool channels_input_gradient_of_block(const Call& call) {
   using A = Compute<T>;
   const depthwise_params& p = *call.params;
   const int64_t outputs = p.channels * p.multiplier;
@@ -260,6 +263,20 @@ bool channels_input_gradient(const Call& call) {
     gradient.write_rows(call, dz, image, c0, count, begin, end, scratch + ring);
     return true;
   });
+}
+
+template <class T>
+bool channels_input_gradient(const Call& call) {
+  const depthwise_params& p = *call.params;
+  const ColumnBlocks blocks =
+      column_blocks<Compute<T>>(p, input_gradient_bytes<Compute<T>>(p), p.in_width);
+  if (blocks.count == 1) return channels_input_gradient_of_block<T>(call);
+  for (int64_t i = 0; i < blocks.count; ++i) {
+    PartOfCall<T> part(call);
+    part.take_input_gradient(blocks.begin(i), blocks.end(i));
+    if (!channels_input_gradient_of_block<T>(part.call)) return false;
+  }
+  return true;
 }
 
 }  // namespace depthwise::DW_ISA

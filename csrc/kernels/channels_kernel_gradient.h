@@ -127,108 +127,194 @@ void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int6
   });
 }
 
-// Adds up the parts of one row of `outputs` channels, in order, and writes them with a stride.
-template <class T>
-void write_gradient(const depthwise_params& p, const Compute<T>* partials, int64_t part_elements,
-                    int64_t parts, const Blocks& blocks, Compute<T>* sums, auto&& place) {
-  using A = Compute<T>;
-  for (int64_t b = 0; b < blocks.count; ++b) {
-    const int64_t first = blocks.begin(b) * p.multiplier;
-    const int64_t count = (blocks.end(b) - blocks.begin(b)) * p.multiplier;
-    for (int64_t v = 0; v * lanes<A> < count; ++v) {
-      const int64_t slot = v * lanes<A>;
-      const int64_t channel = count >= lanes<A> ? min_of(slot, count - lanes<A>) : 0;
-      Vec<A> sum = zero<A>();
-      for (int64_t i = 0; i < parts; ++i) {
-        sum += load(partials + i * part_elements + round_up(first, lanes<A>) + b * lanes<A> + slot);
-      }
-      store_part(sums + first + channel, sum, min_of(lanes<A>, count));
-    }
+// Rows that a block of rows of outputs holds: of outputs themselves, of the input and of the
+// output's gradient. `dx_reach`: rows of the latter that a row of the input's gradient reaches; 0
+// where that is not made on the way.
+struct GradientRows {
+  int64_t outputs, x, dz;
+
+  GradientRows(const depthwise_params& p, int64_t count, int64_t dx_reach) {
+    const Axis a = row_axis(p);
+    const int64_t reach = (a.kernel - 1) * a.dilation;
+    // Rows of the input that begin in these outputs reach so many before them and after.
+    const int64_t before = max_of(0, reach - a.pad) / a.stride, after = ceil_div(a.pad, a.stride);
+    outputs = count;
+    x = min_of((count - 1) * a.stride + reach + 1, max_of(1, a.in));
+    dz = dx_reach == 0 ? count : max_of(dx_reach, count + before + after);
+    dz = min_of(dz, a.out);
   }
-  place(sums);
-}
 
-// Output rows of a block whose staged rows of input and gradient fit the cache.
+  // Bytes of a vector of channels where all of these are staged, and rows of the input's gradient,
+  // where that is made, moved.
+  template <class A>
+  int64_t bytes(const depthwise_params& p, int64_t dx_reach) const {
+    return vector_bytes<A>((x + (dx_reach > 0 ? 2 : 0)) * p.in_width + dz * p.out_width);
+  }
+};
+
+// Whether both gradients may be made in one pass: their rows fit, uncut.
 template <class A>
-int64_t gradient_rows(const depthwise_params& p, int64_t outputs) {
-  const int64_t bytes =
-      (p.in_width * p.stride_height + p.out_width) * outputs * static_cast<int64_t>(sizeof(A));
-  return max_of(1, tuning::staged_bytes / max_of(1, bytes));
+bool gradients_fit(const depthwise_params& p) {
+  const int64_t reach = gradient_rows_of_pair(row_axis(p));
+  return GradientRows(p, 1, reach).bytes<A>(p, reach) <=
+         tuning::scratch_bytes / least_vectors<A>(p);
 }
 
-// The parts' sums, and what they are cut into. With `input_gradient`, its rows are written on the
-// way, while those of the output's gradient that they are made of are near.
+// The sums of one call, and what they are cut into: channels into blocks, rows of outputs into
+// parts (gradient_parts.h). With `input_gradient`, its rows are written on the way, while those of
+// the output's gradient that they are made of are near.
 template <class T>
-bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
+class TapGradient {
+ public:
   using A = Compute<T>;
-  const depthwise_params& p = *call.params;
-  const int64_t outputs = p.channels * p.multiplier;
-  const int64_t taps = p.kernel_height * p.kernel_width;
-  const bool evicting = p.x.column * static_cast<int64_t>(sizeof(T)) % tuning::evicting_bytes == 0;
-  const bool direct_x =
-      is_compute_type<T> && taps < tuning::gradient_staged_taps && !evicting &&
-      RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR);
-  const bool direct_dz =
-      is_compute_type<T> && RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation);
-  const int64_t copies = direct_x ? 1 : RowSource<T>::staged_copies(p);
-  const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
-  const bool fetches = gradients_fetch<T>(p) && reads_most_rows(p);
+  static constexpr int64_t element = sizeof(A);
 
-  // Where rows are few, channels are divided: that costs no sums, but memory is read in shorter
-  // runs.
-  const int64_t rows = p.batch * p.out_height;
-  const bool divides =
-      rows < tuning::gradient_parts * tuning::gradient_part_rows ||
-      tuning::gradient_parts * (taps + 1) * outputs * static_cast<int64_t>(sizeof(A)) >
-          tuning::gradient_parts_bytes;
-  const int64_t least = fetches ? tuning::least_fetched_vectors : tuning::least_block_vectors;
-  const int64_t share =
-      divides ? round_up(max_of(outputs / 8, least * lanes<A>), lanes<A>) : outputs;
-  const int64_t wanted = min_of(
-      share, staged_block<A>(outputs, 1, reach + 1, p.in_width, 1, INT64_MAX,
-                             fetches ? tuning::fetched_gradient_bytes : tuning::staged_bytes));
-  const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));
-  // Slots of whole vectors for every block: see write_gradient().
-  const int64_t pitch = round_up(outputs, lanes<A>) + channels.count * lanes<A>;
-  const int64_t part_elements = (taps + 1) * pitch;
-  const int64_t parts =
-      count_parts(rows, channels.count, part_elements * static_cast<int64_t>(sizeof(A)));
-  CallMemory memory;
-  if (!memory.allocate(parts * part_elements * static_cast<int64_t>(sizeof(A)))) return false;
-  A* const partials = memory.as<A>();
+  TapGradient(const Call& call, const InputGradient<T>* input_gradient)
+      : call_(call),
+        p_(*call.params),
+        input_gradient_(input_gradient),
+        outputs_(p_.channels * p_.multiplier),
+        taps_(p_.kernel_height * p_.kernel_width),
+        rows_(p_.batch * p_.out_height),
+        dx_reach_(input_gradient != nullptr ? input_gradient->reach() : 0),
+        fetches_(gradients_fetch<T>(p_) && reads_most_rows(p_)),
+        direct_x_(reads_input_in_place()),
+        direct_dz_(is_compute_type<T> &&
+                   RowSource<T>::can_be_direct(outputs_, 1, p_.dy.channel, p_.activation)),
+        copies_(direct_x_ ? 1 : RowSource<T>::staged_copies(p_)),
+        sized_(p_.channels, ceil_div(block_outputs(), p_.multiplier)),
+        channels_(p_.channels, fitting_channels()),
+        columns_(column_blocks<A>(p_, kernel_gradient_bytes<A>(p_), p_.out_width)) {
+    // Slots of whole vectors for every block: see write_row().
+    pitch_ = round_up(outputs_, lanes<A>) + channels_.count * lanes<A>;
+    part_elements_ = (taps_ + 1) * pitch_;
+    const int64_t bytes = sums_bytes();
+    parts_ = bytes > tuning::gradient_round_bytes ? 1 : count_parts(rows_, sized_.count);
+    round_ = min_of(parts_, max_of(1, call.threads * tuning::gradient_round_bytes / bytes));
+  }
 
-  const bool done = parallel(parts * channels.count, call.threads, [&](int64_t task) {
-    const int64_t block = task % channels.count, index = task / channels.count;
-    const int64_t c0 = channels.begin(block), count = channels.end(block) - c0;
-    const int64_t co0 = c0 * p.multiplier, block_outputs = count * p.multiplier;
-    const int64_t block_rows = gradient_rows<A>(p, block_outputs);
-    const int64_t dx_reach = input_gradient != nullptr ? input_gradient->reach() : 0;
-    const int64_t x_rows =
-        min_of((block_rows - 1) * p.stride_height + reach, max_of(1, p.in_height));
-    const int64_t z_rows = min_of(block_rows + 2 * dx_reach, p.out_height);
+  bool run() {
+    const bool has_rounds = round_ < parts_;
+    if (!partials_.allocate((round_ + (has_rounds ? 1 : 0)) * part_elements_ * element)) {
+      return false;
+    }
+    for (int64_t first = 0; first < parts_; first += round_) {
+      const int64_t count = min_of(round_, parts_ - first);
+      const bool summed = parallel(count * channels_.count, call_.threads, [&](int64_t task) {
+        return sum_part(first, task / channels_.count, task % channels_.count);
+      });
+      if (!summed) return false;
+      const bool written = parallel(taps_ + 1, call_.threads, [&](int64_t tap) {
+        return write_row(tap, count, first > 0, first + count < parts_);
+      });
+      if (!written) return false;
+    }
+    return true;
+  }
+
+ private:
+  bool reads_input_in_place() const {
+    const bool evicting =
+        p_.x.column * static_cast<int64_t>(sizeof(T)) % tuning::evicting_bytes == 0;
+    return is_compute_type<T> && taps_ < tuning::gradient_staged_taps && !evicting &&
+           RowSource<T>::can_be_direct(p_.channels, p_.multiplier, p_.x.channel, DEPTHWISE_LINEAR);
+  }
+
+  // Of all taps and outputs, for one part.
+  int64_t sums_bytes() const { return (taps_ + 1) * outputs_ * element; }
+
+  // Outputs of a block of channels, by sizes alone. Where rows are few, channels are divided: that
+  // costs no sums, but memory is read in shorter runs.
+  int64_t block_outputs() const {
+    const int64_t bytes = sums_bytes();
+    const bool divides = rows_ < tuning::gradient_parts * tuning::gradient_part_rows ||
+                         tuning::gradient_parts * bytes > tuning::gradient_parts_bytes;
+    const int64_t least = fetches_ ? tuning::least_fetched_vectors : tuning::least_block_vectors;
+    const int64_t share =
+        divides ? round_up(max_of(outputs_ / 8, least * lanes<A>), lanes<A>) : outputs_;
+    const int64_t reach = (p_.kernel_height - 1) * p_.dilation_height + 1;
+    return min_of(
+        share, staged_block<A>(outputs_, 1, reach + 1, p_.in_width, 1, INT64_MAX,
+                               fetches_ ? tuning::fetched_gradient_bytes : tuning::staged_bytes));
+  }
+
+  // Rows of a block of rows whose staged input and gradient fit the cache. Sums are kept in
+  // memory from one to the next, so that these go by sizes alone, as the bits do.
+  GradientRows block_rows(const depthwise_params& p) const {
+    const int64_t outputs = (sized_.end(sized_.count - 1) - sized_.begin(sized_.count - 1));
+    const int64_t vectors = ceil_div(outputs * p.multiplier, lanes<A>);
+    const int64_t row = vector_bytes<A>(p.in_width * p.stride_height + p.out_width) * vectors;
+    int64_t count = max_of(1, tuning::staged_bytes / max_of(1, row));
+    const auto bytes = [&] {
+      return GradientRows(p, count, dx_reach_).template bytes<A>(p, dx_reach_) * vectors;
+    };
+    while (count > 1 && bytes() > tuning::scratch_bytes) count = (count + 1) / 2;
+    return GradientRows(p, count, dx_reach_);
+  }
+
+  // Channels of a block: those by sizes, unless what is staged of them would not fit the scratch.
+  int64_t fitting_channels() const {
+    const GradientRows rows = block_rows(p_);
+    const bool moves_dx = input_gradient_ != nullptr && !input_gradient_->in_place();
+    const int64_t x_rows = (direct_x_ ? 0 : rows.x) + (moves_dx ? 2 : 0);
+    const int64_t columns = x_rows * p_.in_width + (direct_dz_ ? 0 : rows.dz) * p_.out_width;
+    // The last block is larger; and vectors of a few channels are staged whole.
+    const int64_t besides = outputs_ % lanes<A> != 0 || p_.multiplier > 1 ? 1 : 0;
+    const int64_t fitting = tuning::scratch_bytes / max_of(1, vector_bytes<A>(columns)) - besides;
+    const int64_t most = max_of(1, fitting), vectors = outputs_ / lanes<A>;
+    const auto largest = [&](int64_t size) {
+      return vectors < size ? vectors : size + vectors % size;
+    };
+    int64_t size = max_of(1, sized_.size * p_.multiplier / lanes<A>);
+    if (largest(size) <= most) return sized_.size;
+    size = min_of(size, most);
+    while (size > 1 && largest(size) > most) --size;
+    return ceil_div(size * lanes<A>, p_.multiplier);
+  }
+
+  A* partial(int64_t part, int64_t block) const {
+    const int64_t first = channels_.begin(block) * p_.multiplier;
+    return partials_.as<A>() + part * part_elements_ + round_up(first, lanes<A>) + block * lanes<A>;
+  }
+
+  // One block of channels over part `slot` of the round that begins with part `first`.
+  bool sum_part(int64_t first, int64_t slot, int64_t block) const {
+    A* const sums = partial(slot, block);
+    const int64_t outputs = (channels_.end(block) - channels_.begin(block)) * p_.multiplier;
+    for (int64_t tap = 0; tap <= taps_; ++tap) {
+      for (int64_t c = 0; c < outputs; c += lanes<A>) store(sums + tap * pitch_ + c, zero<A>());
+    }
+    const Part part = part_of(rows_, parts_, first + slot);
+    if (columns_.count == 1) return sum_columns(call_, part, block, sums);
+    for (int64_t i = 0; i < columns_.count; ++i) {
+      PartOfCall<T> columns(call_);
+      columns.take_results(columns_.begin(i), columns_.end(i));
+      if (!sum_columns(columns.call, part, block, sums)) return false;
+    }
+    return true;
+  }
+
+  // All columns of `call`.
+  bool sum_columns(const Call& call, const Part& part, int64_t block, A* sums) const {
+    const depthwise_params& p = *call.params;
+    const int64_t c0 = channels_.begin(block), count = channels_.end(block) - c0;
+    const int64_t outputs = count * p.multiplier;
+    const GradientRows rows = block_rows(p);
     const int64_t x_ring =
-        direct_x ? 0 : RowSource<T>::ring_bytes(x_rows, p.in_width, count * copies);
-    const int64_t z_ring =
-        direct_dz ? 0 : RowSource<T>::ring_bytes(z_rows, p.out_width, block_outputs);
+        direct_x_ ? 0 : RowSource<T>::ring_bytes(rows.x, p.in_width, count * copies_);
+    const int64_t z_ring = direct_dz_ ? 0 : RowSource<T>::ring_bytes(rows.dz, p.out_width, outputs);
     const int64_t dx_bytes =
-        input_gradient != nullptr ? input_gradient->scratch_bytes(p, block_outputs) : 0;
-    char* scratch =
+        input_gradient_ != nullptr ? input_gradient_->scratch_bytes(p, outputs) : 0;
+    char* const scratch =
         static_cast<char*>(thread_scratch(static_cast<size_t>(x_ring + z_ring + dx_bytes + 64)));
     if (scratch == nullptr) return false;
 
-    A* const partial =
-        partials + index * part_elements + round_up(co0, lanes<A>) + block * lanes<A>;
-    for (int64_t tap = 0; tap <= taps; ++tap) {
-      for (int64_t c = 0; c < block_outputs; c += lanes<A>) {
-        store(partial + tap * pitch + c, zero<A>());
-      }
-    }
-    const Part part = part_of(rows, parts, index);
     RowSource<T> x{}, dz{};
     int64_t current = -1;
     for (int64_t row = part.begin; row < part.end;) {
       const int64_t image = row / p.out_height, begin = row % p.out_height;
-      const int64_t end = min_of(min_of(begin + block_rows, p.out_height), begin + part.end - row);
+      const int64_t end =
+          min_of(min_of(begin + rows.outputs, p.out_height), begin + part.end - row);
       if (image != current) {  // rows that are staged stay from block to block
         current = image;
         x.image = image_at<T>(call.x, p.x, image, c0);
@@ -236,71 +322,104 @@ bool sum_parts(const Call& call, const InputGradient<T>* input_gradient) {
         x.channels = count;
         x.multiplier = p.multiplier;
         x.activation = DEPTHWISE_LINEAR;
-        x.height = fetches ? p.in_height : 0;
-        if (direct_x) {
+        x.height = fetches_ ? p.in_height : 0;
+        if (direct_x_) {
           x.use_direct();
         } else {
-          x.use_ring(scratch, x_rows, copies);
+          x.use_ring(scratch, rows.x, copies_);
         }
-        dz = gradient_source<T>(call, image, co0, block_outputs);
-        if (direct_dz) {
+        dz = gradient_source<T>(call, image, c0 * p.multiplier, outputs);
+        if (direct_dz_) {
           dz.use_direct();
         } else {
-          dz.use_ring(scratch + x_ring, z_rows, 1);
+          dz.use_ring(scratch + x_ring, rows.dz, 1);
         }
       }
-      dz.height = fetches ? p.out_height : 0;
-      sum_rows(p, x, dz, block_outputs, begin, end, call.dkernel != nullptr, partial, pitch);
-      if (input_gradient != nullptr) {
+      dz.height = fetches_ ? p.out_height : 0;
+      sum_rows(p, x, dz, outputs, begin, end, call.dkernel != nullptr, sums, pitch_);
+      if (input_gradient_ != nullptr) {
         // The rows of the input that begin in these rows of the output, which are here already.
         dz.height = 0;
         const int64_t from = begin == 0 ? 0 : min_of(begin * p.stride_height, p.in_height);
         const int64_t to =
             end == p.out_height ? p.in_height : min_of(end * p.stride_height, p.in_height);
-        input_gradient->write_rows(call, dz, image, c0, count, from, to, scratch + x_ring + z_ring);
+        input_gradient_->write_rows(call, dz, image, c0, count, from, to,
+                                    scratch + x_ring + z_ring);
       }
       row += end - begin;
     }
     return true;
-  });
-  if (!done) return false;
+  }
 
-  return parallel(taps + 1, call.threads, [&](int64_t tap) {
-    A* const sums = static_cast<A*>(
-        thread_scratch(static_cast<size_t>(round_up(outputs, lanes<A>) + lanes<A>) * sizeof(A)));
-    if (sums == nullptr) return false;
-    const auto place = [&](const A* values) {
-      if (tap == taps) {
-        if (call.dbias != nullptr) convert_back(static_cast<T*>(call.dbias), 1, values, outputs);
-        return;
+  // Adds up `count` parts of one tap, or of the bias, in order, after those of the rounds before if
+  // there are any. Writes the sums, or leaves them to the round that follows.
+  bool write_row(int64_t tap, int64_t count, bool follows, bool is_followed) const {
+    A* const row = static_cast<A*>(
+        thread_scratch(static_cast<size_t>(round_up(outputs_, lanes<A>) + lanes<A>) * element));
+    if (row == nullptr) return false;
+    for (int64_t b = 0; b < channels_.count; ++b) {
+      const int64_t first = channels_.begin(b) * p_.multiplier;
+      const int64_t outputs = (channels_.end(b) - channels_.begin(b)) * p_.multiplier;
+      const A* const sums = partial(0, b) + tap * pitch_;
+      A* const rounds = partial(round_, b) + tap * pitch_;  // after the parts, if there are several
+      for (int64_t slot = 0; slot < outputs; slot += lanes<A>) {
+        Vec<A> sum = follows ? load(rounds + slot) : zero<A>();
+        for (int64_t i = 0; i < count; ++i) sum += load(sums + i * part_elements_ + slot);
+        if (is_followed) {
+          store(rounds + slot, sum);
+          continue;
+        }
+        const int64_t channel = outputs >= lanes<A> ? min_of(slot, outputs - lanes<A>) : 0;
+        store_part(row + first + channel, sum, min_of(lanes<A>, outputs));
       }
-      if (call.dkernel == nullptr) return;
-      const depthwise_kernel_strides& s = p.dkernel;
-      T* const to = static_cast<T*>(call.dkernel) + tap / p.kernel_width * s.row +
-                    tap % p.kernel_width * s.column;
-      if (p.multiplier == 1 || s.channel == p.multiplier * s.multiplier) {
-        convert_back(to, p.multiplier == 1 ? s.channel : s.multiplier, values, outputs);
-        return;
-      }
-      for (int64_t c = 0; c < p.channels; ++c) {
-        convert_back(to + c * s.channel, s.multiplier, values + c * p.multiplier, p.multiplier);
-      }
-    };
-    write_gradient<T>(p, partials + tap * pitch, part_elements, parts, channels, sums, place);
+    }
+    if (!is_followed) place(tap, row);
     return true;
-  });
-}
+  }
+
+  // The sums of all outputs where they belong.
+  void place(int64_t tap, const A* sums) const {
+    if (tap == taps_) {
+      if (call_.dbias != nullptr) convert_back(static_cast<T*>(call_.dbias), 1, sums, outputs_);
+      return;
+    }
+    if (call_.dkernel == nullptr) return;
+    const depthwise_kernel_strides& s = p_.dkernel;
+    T* const to = static_cast<T*>(call_.dkernel) + tap / p_.kernel_width * s.row +
+                  tap % p_.kernel_width * s.column;
+    if (p_.multiplier == 1 || s.channel == p_.multiplier * s.multiplier) {
+      convert_back(to, p_.multiplier == 1 ? s.channel : s.multiplier, sums, outputs_);
+      return;
+    }
+    for (int64_t c = 0; c < p_.channels; ++c) {
+      convert_back(to + c * s.channel, s.multiplier, sums + c * p_.multiplier, p_.multiplier);
+    }
+  }
+
+  const Call& call_;
+  const depthwise_params& p_;
+  const InputGradient<T>* input_gradient_;
+  int64_t outputs_, taps_, rows_, dx_reach_;
+  bool fetches_, direct_x_, direct_dz_;
+  int64_t copies_;
+  Blocks sized_;     // of channels, by sizes alone: what rows and parts go by
+  Blocks channels_;  // as they are gone over
+  ColumnBlocks columns_;
+  int64_t pitch_, part_elements_, parts_;
+  int64_t round_;  // parts whose sums there is memory for at once
+  CallMemory partials_;
+};
 
 template <class T>
 bool channels_kernel_gradient(const Call& call) {
-  return sum_parts<T>(call, nullptr);
+  return TapGradient<T>(call, nullptr).run();
 }
 
 // Both gradients in one pass.
 template <class T>
 bool channels_gradients(const Call& call) {
   InputGradient<T> input_gradient;
-  return input_gradient.make(call, false) && sum_parts<T>(call, &input_gradient);
+  return input_gradient.make(call, false) && TapGradient<T>(call, &input_gradient).run();
 }
 
 }  // namespace depthwise::DW_ISA

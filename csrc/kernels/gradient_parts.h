@@ -16,11 +16,9 @@ struct Part {
 inline Part part_of(int64_t rows, int64_t parts, int64_t index) {
   return {rows * index / parts, rows * (index + 1) / parts};
 }
-inline int64_t count_parts(int64_t rows, int64_t other_tasks, int64_t bytes_per_part) {
+inline int64_t count_parts(int64_t rows, int64_t other_tasks) {
   const int64_t wanted = ceil_div(tuning::gradient_parts, max_of(1, other_tasks));
-  const int64_t affordable = max_of(1, tuning::gradient_parts_bytes / max_of(1, bytes_per_part));
-  const int64_t worthwhile = ceil_div(rows, tuning::gradient_part_rows);
-  return max_of(1, min_of(min_of(wanted, affordable), worthwhile));
+  return max_of(1, min_of(wanted, ceil_div(rows, tuning::gradient_part_rows)));
 }
 
 }  // namespace depthwise::DW_ISA

@@ -69,8 +69,18 @@ bool takes_planes(const depthwise_params& p) {
   return (narrow && p.multiplier == 1 && 2 * p.channels >= n) ||
          ((narrow || many_taps) && 4 * p.channels >= 3 * n);
 }
+// Kernels that reach so far both ways that no block of columns fits the scratch are left to the
+// columns family, whose blocks are of planes.
+template <class T>
+bool cuts_columns(const depthwise_params& p) {
+  using A = Compute<T>;
+  return can_cut_columns<A>(p, forward_bytes<A>(p)) &&
+         can_cut_columns<A>(p, input_gradient_bytes<A>(p)) &&
+         can_cut_columns<A>(p, kernel_gradient_bytes<A>(p));
+}
 template <class T>
 bool takes_channels(const depthwise_params& p) {
+  if (!cuts_columns<T>(p)) return false;
   return p.layout == DEPTHWISE_CHANNELS_FIRST ? takes_planes<T>(p) : takes_interleaved<T>(p);
 }
 // Where rows of results are shorter than a dense tile, columns take their place. Images whose
@@ -98,7 +108,7 @@ bool takes_columns(const depthwise_params& p) {
 // Both gradients in one pass: rows of the output's gradient between two parts are staged twice.
 template <class T>
 bool takes_gradients(const depthwise_params& p) {
-  return takes_channels<T>(p) && !has_short_rows(p) &&
+  return takes_channels<T>(p) && !has_short_rows(p) && gradients_fit<Compute<T>>(p) &&
          (p.kernel_height - 1) * p.dilation_height / p.stride_height <=
              tuning::most_shared_halo_rows;
 }

@@ -105,6 +105,11 @@ constexpr int64_t memory_bytes = 24 * 1024 * 1024;
 // caches, 960, on 16 of 14x14x480 2480 and 1420.
 constexpr int64_t gradient_memory_bytes = 8 * 1024 * 1024;
 
+// A thread's scratch, at most: a second-level cache of 1 MiB, less what tiles note down. Blocks of
+// columns that this makes have so many columns at least.
+constexpr int64_t scratch_bytes = 960 * 1024;
+constexpr int64_t least_block_columns = 32;
+
 // Elements of a piece of a plane whose kernel is one tap, and of the weights that channels side by
 // side go through at most: both within the first-level cache.
 constexpr int64_t scale_piece = 4096;
@@ -154,7 +159,11 @@ constexpr int64_t gradient_parts = 32;
 // A part has so many rows of outputs at least: 3x3 on 14x14x512 took 42 us with 4, 40 with 8 (Zen
 // 5).
 constexpr int64_t gradient_part_rows = 8;
-constexpr int64_t gradient_parts_bytes = 16 * 1024 * 1024;  // memory for their partial sums
+// Where the sums of as many parts would take more memory than this, channels are divided instead.
+constexpr int64_t gradient_parts_bytes = 4 * 1024 * 1024;
+// Memory for sums of parts that one thread adds to a call's, in rounds where there are more; there
+// is one part where it would have more.
+constexpr int64_t gradient_round_bytes = 512 * 1024;
 
 // Both gradients go in one pass if the rows of the output's gradient that a row of the input's
 // needs beside its own are no more than this: within each part some of them are staged twice. One
