@@ -85,6 +85,22 @@ int64_t pair_distance(const ClassPlans& plans, bool can_clip) {
 // Rows of results that are made in one group, in pairs so far apart.
 inline int64_t rows_together(int64_t distance) { return max_of(1, 2 * distance); }
 
+// Rows that are asked for ahead while others are made: of `source` those from `row` on, up to
+// `end`, one for every `stride` of the target's from `target` on.
+template <class T>
+struct RowsAlong {
+  const RowSource<T>* source;
+  int64_t row, end, target, stride;
+  bool with_saved;
+
+  void add(Ahead& ahead, int64_t h) const {
+    const int64_t made = h - target, next = row + made / stride;
+    if (made % stride != 0 || next >= end) return;
+    source->add_ahead(ahead, next);
+    if (with_saved) source->add_saved_ahead(ahead, next);
+  }
+};
+
 // Makes rows of one image and block of channels, from rows that are given out in the type in which
 // those made are stored.
 template <class T, class S>
@@ -100,6 +116,7 @@ struct RowMaker {
   const Finish<A>& finish;
   RowTaps<S>* taps;  // room for the taps of a pair of rows
   const Clipping<S>& clipping;
+  const RowsAlong<T>* along = nullptr;  // asked for on the way, instead of the source's own rows
 
   // Target row h and, if `distance` is not 0, the one so far after it. Returns whether it made that
   // one, too.
@@ -145,7 +162,13 @@ struct RowMaker {
         preactivation.column};
     const int64_t step = both ? rows.tap_step : 1, more = both ? 2 * shift : rows.result_step;
     const int64_t next = position + (rows.taps - 1 + (both ? shift : 0)) * rows.tap_step + step;
-    const Ahead ahead = rows_ahead(next, step, more);
+    Ahead ahead;
+    if (along == nullptr) {
+      add_source_ahead(ahead, next, step, more);
+    } else {
+      along->add(ahead, h);
+      if (both) along->add(ahead, h + distance);
+    }
     for (int64_t i = 0; i < plans.column_classes; ++i) {
       const Ahead* const asked = i == 0 && ahead.count > 0 ? &ahead : nullptr;
       const auto run = [&]<bool repeated>() {
@@ -166,16 +189,15 @@ struct RowMaker {
   // What is on its way while a row is computed: rows of the source that it is the first to read,
   // from some columns ahead on, then the first columns of the `count` rows from `next` on. No more
   // of either than there is room for, however many a stride leaves out.
-  Ahead rows_ahead(int64_t next, int64_t step, int64_t count) const {
-    Ahead ahead;
-    if (source.height == 0) return ahead;
+  void add_source_ahead(Ahead& ahead, int64_t next, int64_t step, int64_t count) const {
+    if (source.height == 0) return;
     const int64_t columns = source.columns_ahead();
-    count = min_of(count, Ahead::most / 2);
-    for (int64_t i = -count; i < 0; ++i) source.add_ahead(ahead, next + i * step, -columns);
-    for (int64_t i = 0; i < count; ++i) {
-      source.add_ahead(ahead, next + i * step, source.width - columns);
+    count = min_of(count, Ahead::most / 4);
+    for (int64_t i = -count; i < count; ++i) {
+      const int64_t row = next + i * step, at = i < 0 ? -columns : source.width - columns;
+      source.add_ahead(ahead, row, at);
+      source.add_saved_ahead(ahead, row, at);
     }
-    return ahead;
   }
 
   // The target rows [begin, end), in pairs where `distance` is not 0. Calls after_row(h, i) for

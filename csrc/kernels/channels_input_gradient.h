@@ -170,9 +170,11 @@ class InputGradient {
   }
 
   // Writes the rows [begin, end) of one image's gradient, for the input channels [first, first +
-  // count). `dz` has the output channels that come from these.
+  // count). `dz` has the output channels that come from these. `along` is asked for on the way, if
+  // it is not null, and otherwise rows of `dz` that come next.
   void write_rows(const Call& call, RowSource<T>& dz, int64_t image, int64_t first, int64_t count,
-                  int64_t begin, int64_t end, char* scratch) const {
+                  int64_t begin, int64_t end, char* scratch,
+                  const RowsAlong<T>* along = nullptr) const {
     const depthwise_params& p = *call.params;
     char* const places = scratch + taps_bytes(p);
     const TargetView<T> dx = target_at<T>(call.dx, p.dx, image, first), no_preactivation{};
@@ -180,8 +182,8 @@ class InputGradient {
     if (in_place_) {
       RowTaps<T>* const taps = reinterpret_cast<RowTaps<T>*>(scratch);
       const Clipping<T> clipping = clipped_.template with<T>(places);
-      const RowMaker<T, T> maker{plans_,           dz, kernel_, first_output, dx,
-                                 no_preactivation, 0,  finish_, taps,         clipping};
+      const RowMaker<T, T> maker{plans_, dz,      kernel_, first_output, dx,   no_preactivation,
+                                 0,      finish_, taps,    clipping,     along};
       maker.make_each(begin, end, distance_, [](int64_t, int64_t) {});
       if (finish_.stream) finish_streaming();
       return;
@@ -193,7 +195,8 @@ class InputGradient {
         row_bytes(p, count * p.multiplier) / static_cast<int64_t>(sizeof(A));
     const int64_t pitch = RowSource<T>::staged_pitch(count * p.multiplier);
     const RowMaker<T, A> maker{plans_, dz,           kernel_, first_output, {rows, 0, pitch, 1},
-                               {},     row_elements, finish_, taps,         clipping};
+                               {},     row_elements, finish_, taps,         clipping,
+                               along};
     maker.make_each(begin, end, distance_, [&](int64_t h, int64_t i) {
       A* const row = rows + i * row_elements;
       for (int64_t w = 0; w < p.in_width; ++w) sum_groups(row + w * pitch, count, p.multiplier);

@@ -18,23 +18,49 @@ void over_slots(int64_t channels, auto&& each) {
   }
 }
 
-// What row h of outputs reads that the rows before it do not.
+// Which of the rows to come are asked for while sums are made. The rest is while the input's
+// gradient is, so that memory is busy all the time.
+enum class AskedInSums { input, input_and_saved, all };
+
+// What row h of outputs reads that the rows before it do not; past the image's last one, of the
+// next image.
 template <class T>
 void add_ahead(Ahead& ahead, const depthwise_params& p, const RowSource<T>& x,
-               const RowSource<T>& dz, int64_t h) {
-  dz.add_ahead(ahead, h);
-  const int64_t last = h * p.stride_height - p.pad_top + (p.kernel_height - 1) * p.dilation_height;
-  const int64_t first = max_of(0, last - p.stride_height + 1), end = min_of(last + 1, x.height);
-  for (int64_t row = first; row < end; ++row) x.add_ahead(ahead, row);
+               const RowSource<T>& dz, int64_t h, AskedInSums asked) {
+  if (asked == AskedInSums::all) dz.add_ahead(ahead, h);
+  if (asked != AskedInSums::input) dz.add_saved_ahead(ahead, h);
+  const bool is_next = h >= p.out_height;
+  const int64_t row = is_next ? h - p.out_height : h, before = is_next ? x.height : 0;
+  const int64_t last =
+      row * p.stride_height - p.pad_top + (p.kernel_height - 1) * p.dilation_height;
+  const int64_t first = row == 0 ? 0 : max_of(0, last - p.stride_height + 1);
+  const int64_t end = min_of(last + 1, x.height);
+  for (int64_t i = first; i < end && ahead.count < Ahead::most; ++i) x.add_ahead(ahead, before + i);
 }
 
-// Sums for all taps and channels, over the output rows [begin, end) of one image.
+// The outputs' own sum, over the output rows [begin, end) of one image.
+template <class T>
+void add_outputs_alone(const depthwise_params& p, RowSource<T>& dz, Compute<T>* bias,
+                       int64_t channels, int64_t begin, int64_t end) {
+  using A = Compute<T>;
+  for (int64_t h = begin; h < end; ++h) {
+    const A* const row = dz.template row<A>(h);
+    over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
+      store(bias + slot, plus_outputs(load(bias + slot), row + channel, dz.pitch, p.out_width,
+                                      tap_classes(column_axis(p))));
+    });
+  }
+}
+
+// Sums for all taps and channels, and the outputs' own, over the output rows [begin, end) of one
+// image.
 template <class T>
 void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
-                  TapSums<Compute<T>> s, int64_t channels, int64_t begin, int64_t end) {
+                  TapSums<Compute<T>> s, int64_t channels, int64_t begin, int64_t end,
+                  AskedInSums asked) {
   using A = Compute<T>;
   const Axis rows = row_axis(p);
-  A* const partial = s.partial;
+  A *const partial = s.partial, *const bias = s.bias;
   const int64_t asks = ceil_div(channels, lanes<A>) * max_of(1, p.out_width / outputs_at_once);
   // Row i of taps and the `count` - 1 rows after it.
   const auto run = [&](TapSumsFunction<A> function, int64_t i, int64_t count, int64_t first,
@@ -46,6 +72,7 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
     s.x = x_rows;
     s.dz = dz_rows;
     const int64_t together = ceil_div(most, max_of(1, p.out_width));
+    const bool is_first = i == 0 && s.tap == 0;
     for (int64_t h = first; h < last; h += s.row_count) {
       s.row_count = min_of(together, last - h);
       Ahead ahead;
@@ -55,17 +82,21 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
           x_rows[r * count + k] = x.template row<A>(x_row + (i + k) * rows.dilation);
         }
         dz_rows[r] = dz.template row<A>(h + r);
-        if (i == 0 && s.tap == 0) add_ahead(ahead, p, x, dz, h + r + together);
+        if (is_first) add_ahead(ahead, p, x, dz, h + r + together, asked);
       }
       Asking asking(ahead, 0, max_of(p.in_width, p.out_width), s.row_count * asks);
       s.asking = ahead.count > 0 ? &asking : nullptr;
       over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
         s.channel = channel;
         s.partial = partial + i * s.row_pitch + s.tap * s.tap_pitch + slot;
+        s.bias = is_first ? bias + slot : nullptr;
         function(s);
       });
     }
   };
+  // The first row of taps adds the outputs that it meets to their own sum.
+  const TapRange met = outputs_of_tap(rows, 0);
+  add_outputs_alone(p, dz, bias, channels, begin, min_of(end, met.begin));
   for (s.tap = 0; s.tap < p.kernel_width;) {
     const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
     TapSumsChoice<A> choice = choose_tap_sums<A, false>(s.columns, taps);
@@ -89,42 +120,32 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
     }
     s.tap += taps;
   }
+  add_outputs_alone(p, dz, bias, channels, max_of(begin, met.end), end);
 }
 
 // One block of channels over one part. `partial`: [taps + 1][pitch], the last row for the bias.
 template <class T>
 void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int64_t channels,
-              int64_t begin, int64_t end, bool kernel_wanted, Compute<T>* partial, int64_t pitch) {
+              int64_t begin, int64_t end, bool kernel_wanted, AskedInSums asked,
+              Compute<T>* partial, int64_t pitch) {
   using A = Compute<T>;
-  const int64_t taps = p.kernel_height * p.kernel_width;
-  if (kernel_wanted) {
-    TapSums<A> s{};
-    s.x_pitch = x.pitch;
-    s.z_pitch = dz.pitch;
-    s.columns = column_axis(p);
-    s.classes = tap_classes(s.columns);
-    s.channels = channels;
-    s.multiplier = p.multiplier;
-    s.partial = partial;
-    s.tap_pitch = pitch;
-    s.row_pitch = p.kernel_width * pitch;
-    add_all_taps(p, x, dz, s, channels, begin, end);
+  A* const bias = partial + p.kernel_height * p.kernel_width * pitch;
+  if (!kernel_wanted) {
+    add_outputs_alone(p, dz, bias, channels, begin, end);
+    return;
   }
-  over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
-    constexpr int together = 4;  // sums that do not wait for each other
-    Vec<A> sums[together] = {};
-    for (int64_t h = begin; h < end; ++h) {
-      const A* g = dz.template row<A>(h) + channel;
-      int64_t w = 0;
-      for (; w + together <= p.out_width; w += together, g += together * dz.pitch) {
-#pragma GCC unroll 4
-        for (int u = 0; u < together; ++u) sums[u] += load(g + u * dz.pitch);
-      }
-      for (; w < p.out_width; ++w, g += dz.pitch) sums[0] += load(g);
-    }
-    A* const bias = partial + taps * pitch + slot;
-    store(bias, load(bias) + ((sums[0] + sums[1]) + (sums[2] + sums[3])));
-  });
+  TapSums<A> s{};
+  s.x_pitch = x.pitch;
+  s.z_pitch = dz.pitch;
+  s.columns = column_axis(p);
+  s.classes = tap_classes(s.columns);
+  s.channels = channels;
+  s.multiplier = p.multiplier;
+  s.partial = partial;
+  s.tap_pitch = pitch;
+  s.row_pitch = p.kernel_width * pitch;
+  s.bias = bias;
+  add_all_taps(p, x, dz, s, channels, begin, end, asked);
 }
 
 // Rows that a block of rows of outputs holds: of outputs themselves, of the input and of the
@@ -178,6 +199,7 @@ class TapGradient {
         rows_(p_.batch * p_.out_height),
         dx_reach_(input_gradient != nullptr ? input_gradient->reach() : 0),
         fetches_(gradients_fetch<T>(p_) && reads_most_rows(p_)),
+        strides_(p_.stride_height * p_.stride_width > 1),
         direct_x_(reads_input_in_place()),
         direct_dz_(is_compute_type<T> &&
                    RowSource<T>::can_be_direct(outputs_, 1, p_.dy.channel, p_.activation)),
@@ -311,40 +333,52 @@ class TapGradient {
 
     RowSource<T> x{}, dz{};
     int64_t current = -1;
+    bool is_asked_for = false;  // what the activation's gradient is made of, by the block before
     for (int64_t row = part.begin; row < part.end;) {
       const int64_t image = row / p.out_height, begin = row % p.out_height;
       const int64_t end =
           min_of(min_of(begin + rows.outputs, p.out_height), begin + part.end - row);
+      const int64_t left = part.end - (row + end - begin);  // rows after this block
       if (image != current) {  // rows that are staged stay from block to block
         current = image;
+        const bool continues = row - begin + p.out_height < part.end;
         x.image = image_at<T>(call.x, p.x, image, c0);
         x.width = p.in_width;
         x.channels = count;
         x.multiplier = p.multiplier;
         x.activation = DEPTHWISE_LINEAR;
         x.height = fetches_ ? p.in_height : 0;
+        x.image_step = continues ? p.x.batch : 0;
         if (direct_x_) {
           x.use_direct();
         } else {
           x.use_ring(scratch, rows.x, copies_);
         }
         dz = gradient_source<T>(call, image, c0 * p.multiplier, outputs);
+        dz.height = fetches_ ? p.out_height : 0;
+        dz.image_step = continues ? p.dy.batch : 0;
+        dz.saved_step = continues ? p.saved.batch : 0;
         if (direct_dz_) {
           dz.use_direct();
         } else {
           dz.use_ring(scratch + x_ring, rows.dz, 1);
         }
       }
-      dz.height = fetches_ ? p.out_height : 0;
-      sum_rows(p, x, dz, outputs, begin, end, call.dkernel != nullptr, sums, pitch_);
+      AskedInSums asked = AskedInSums::all;
+      if (is_asked_for) {
+        asked = strides_ ? AskedInSums::input : AskedInSums::input_and_saved;
+      }
+      sum_rows(p, x, dz, outputs, begin, end, call.dkernel != nullptr, asked, sums, pitch_);
       if (input_gradient_ != nullptr) {
         // The rows of the input that begin in these rows of the output, which are here already.
-        dz.height = 0;
         const int64_t from = begin == 0 ? 0 : min_of(begin * p.stride_height, p.in_height);
         const int64_t to =
             end == p.out_height ? p.in_height : min_of(end * p.stride_height, p.in_height);
-        input_gradient_->write_rows(call, dz, image, c0, count, from, to,
-                                    scratch + x_ring + z_ring);
+        const RowsAlong<T> along{
+            &dz, end, end + min_of(left, rows.outputs), from, p.stride_height, strides_};
+        input_gradient_->write_rows(call, dz, image, c0, count, from, to, scratch + x_ring + z_ring,
+                                    &along);
+        is_asked_for = true;
       }
       row += end - begin;
     }
@@ -400,7 +434,7 @@ class TapGradient {
   const depthwise_params& p_;
   const InputGradient<T>* input_gradient_;
   int64_t outputs_, taps_, rows_, dx_reach_;
-  bool fetches_, direct_x_, direct_dz_;
+  bool fetches_, strides_, direct_x_, direct_dz_;
   int64_t copies_;
   Blocks sized_;     // of channels, by sizes alone: what rows and parts go by
   Blocks channels_;  // as they are gone over

@@ -139,6 +139,8 @@ struct RowSource {
   ImageView<T> saved;  // for a gradient: what its activation's derivative is taken from
   int64_t width;       // columns of a row
   int64_t height;      // rows of the image; 0 where none is to be asked for ahead
+  // From one image to the next one, whose rows are asked for after the last one's; 0 for no more.
+  int64_t image_step, saved_step;
   int64_t channels;    // of the image, in this block
   int64_t multiplier;  // results of each
   int64_t copies;      // of each in the rows given out: one where they are repeated on loading
@@ -220,16 +222,26 @@ struct RowSource {
     return row;
   }
 
-  // Row h, if the image has it, which will be read soon: from where tiles are at column `at`.
+  // Row h, if there is one, which will be read soon: from where tiles are at column `at`.
   void add_ahead(Ahead& ahead, int64_t h, int64_t at = 0) const {
-    if (h < 0 || h >= height) return;
-    ahead.add(image, h, width, channels, at);
-    if (activation != DEPTHWISE_LINEAR) ahead.add(saved, h, width, channels, at);
+    add_rows_ahead(ahead, image, image_step, h, at);
+  }
+  // What its activation's derivative is taken from.
+  void add_saved_ahead(Ahead& ahead, int64_t h, int64_t at = 0) const {
+    if (activation != DEPTHWISE_LINEAR) add_rows_ahead(ahead, saved, saved_step, h, at);
   }
   // Columns that tiles are asked for ahead.
   int64_t columns_ahead() const {
     const int64_t column = max_of(1, channels) * static_cast<int64_t>(sizeof(T));
     return min_of(width, ceil_div(tuning::row_ahead_bytes, column));
+  }
+
+  void add_rows_ahead(Ahead& ahead, ImageView<T> rows, int64_t step, int64_t h, int64_t at) const {
+    if (h >= height && step != 0) {
+      h -= height;
+      rows.data += step;
+    }
+    if (h >= 0 && h < height) ahead.add(rows, h, width, channels, at);
   }
 
   [[gnu::noinline]] void stage(A* row, int64_t h) {

@@ -37,19 +37,33 @@ struct TapSums {
   int64_t multiplier;  // results of each of the input's channels, which are repeated on loading
   A* partial;  // a vector per tap: `tap_pitch` apart, `row_pitch` from one row of taps to the next
   int64_t tap_pitch, row_pitch;
+  A* bias;         // a vector for the outputs' own sum; null for none
   Asking* asking;  // told to ask once for every `outputs_at_once` outputs; null for none
 };
 
+// A row of outputs added to `sum`, in the order in which add_row() goes over them.
+template <class A>
+DW_INLINE Vec<A> plus_outputs(Vec<A> sum, const A* dz, int64_t z_pitch, int64_t outputs,
+                              int64_t classes) {
+  for (int64_t first = 0; first < min_of(classes, outputs); ++first) {
+    for (int64_t w = first; w < outputs; w += classes) sum += load(dz + w * z_pitch);
+  }
+  return sum;
+}
+
 // Adds `together` outputs, whose first elements of the input are `stride` elements apart: each
 // element is loaded once for all the taps and outputs that it belongs to. With `clipped`, only the
-// elements [begin, end) meet the input.
+// elements [begin, end) meet the input. The outputs' own sum, which the bias's gradient is made of,
+// takes no loads here; where nobody wants it, one of many additions.
 template <int together, int stride, bool clipped, class A, int rows, int taps>
-DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], int64_t x_step,
-                           const auto& elements, const A* dz, int64_t z_step, int64_t begin,
-                           int64_t end) {
+DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], Vec<A>& sum, const A* const (&x)[rows],
+                           int64_t x_step, const auto& elements, const A* dz, int64_t z_step,
+                           int64_t begin, int64_t end) {
   Vec<A> g[together];
 #pragma GCC unroll 8
   for (int u = 0; u < together; ++u) g[u] = load(dz + u * z_step);
+#pragma GCC unroll 8
+  for (int u = 0; u < together; ++u) sum += g[u];
 #pragma GCC unroll 32
   for (int c = 0; c < (together - 1) * stride + taps; ++c) {
     if constexpr (clipped) {
@@ -70,8 +84,8 @@ DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows]
 // One row of outputs whose taps are elements apart as in add_outputs(): every `classes`-th output
 // in turn, so that they are so with a dilation, too.
 template <int stride, class A, int rows, int taps>
-DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], const auto& elements,
-                       const A* dz, const TapSums<A>& s) {
+DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], Vec<A>& sum, const A* const (&x)[rows],
+                       const auto& elements, const A* dz, const TapSums<A>& s) {
   const Axis& a = s.columns;
   const int64_t tap = s.tap, classes = s.classes, x_pitch = s.x_pitch, z_pitch = s.z_pitch;
   const int64_t x_step = a.dilation * x_pitch, z_step = classes * z_pitch;
@@ -85,11 +99,13 @@ DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], const A* const (&x)[rows], co
       for (int i = 0; i < rows; ++i) from[i] = x[i] + position * x_pitch;
       const int64_t last = position + (reach - 1) * a.dilation;
       if (position >= 0 && last < a.in) {
-        add_outputs<together, stride, false>(sums, from, x_step, elements, g, z_step, 0, reach);
+        add_outputs<together, stride, false>(sums, sum, from, x_step, elements, g, z_step, 0,
+                                             reach);
       } else {
         const int64_t begin = position >= 0 ? 0 : ceil_div(-position, a.dilation);
         const int64_t end = position >= a.in ? 0 : ceil_div(a.in - position, a.dilation);
-        add_outputs<together, stride, true>(sums, from, x_step, elements, g, z_step, begin, end);
+        add_outputs<together, stride, true>(sums, sum, from, x_step, elements, g, z_step, begin,
+                                            end);
       }
       position += together * stride * a.dilation;
       g += together * z_step;
@@ -119,13 +135,15 @@ template <int rows, int taps, int stride, bool repeated, class A>
   for (int i = 0; i < rows; ++i) {
     for (int q = 0; q < taps; ++q) sums[i][q] = load(s.partial + i * s.row_pitch + q * s.tap_pitch);
   }
+  Vec<A> sum = s.bias != nullptr ? load(s.bias) : zero<A>();
   for (int64_t h = 0; h < s.row_count; ++h) {
     const A* x[rows];
     for (int i = 0; i < rows; ++i) x[i] = s.x[h * rows + i] + elements.offset;
     const A* const dz = s.dz[h] + s.channel;
     if constexpr (stride > 0) {
-      add_row<stride>(sums, x, elements, dz, s);
+      add_row<stride>(sums, sum, x, elements, dz, s);
     } else {
+      if (s.bias != nullptr) sum = plus_outputs(sum, dz, z_pitch, a.out, s.classes);
 #pragma GCC unroll 8
       for (int q = 0; q < taps; ++q) {
         const TapRange outputs = outputs_of_tap(a, s.tap + q);
@@ -144,6 +162,7 @@ template <int rows, int taps, int stride, bool repeated, class A>
       store(s.partial + i * s.row_pitch + q * s.tap_pitch, sums[i][q]);
     }
   }
+  if (s.bias != nullptr) store(s.bias, sum);
 }
 
 template <class A>
