@@ -119,7 +119,7 @@ DW_INLINE void ask_ahead(const A* from, int64_t count) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(from) + tuning::strip_ahead_bytes;
   const int64_t bytes = count * static_cast<int64_t>(sizeof(A));
   for (int64_t i = 0; i < bytes; i += 64) {
-    __builtin_prefetch(reinterpret_cast<const void*>(begin + static_cast<uintptr_t>(i)), 0, 2);
+    __builtin_prefetch(reinterpret_cast<const void*>(begin + static_cast<uintptr_t>(i)));
   }
 }
 

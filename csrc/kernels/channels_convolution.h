@@ -30,7 +30,7 @@ struct ClippedTiles {
   CallMemory memory;
 
   bool make(const ClassPlans& plans, const PackedKernel<A>& kernel, const depthwise_params& p,
-            int64_t source_rows) {
+            int64_t source_rows, int threads) {
     bool wanted = false;
     for (int64_t i = 0; i < plans.column_classes; ++i) {
       const AxisPlan& plan = plans.columns[i];
@@ -39,7 +39,7 @@ struct ClippedTiles {
       const int64_t rows = p.kernel_height + pair_shift(plans.rows[0]);
       elements = max_of(elements, min_of(rows, source_rows) * (spread + plan.taps));
     }
-    if (!wanted || elements > tuning::most_clipped_elements || !kernel.is_finite(p)) {
+    if (!wanted || elements > tuning::most_clipped_elements || !kernel.is_finite(p, threads)) {
       elements = 0;
       return true;
     }

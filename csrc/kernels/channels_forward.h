@@ -30,9 +30,10 @@ bool channels_forward_of_block(const Call& call) {
   PackedBias<A> bias;
   ClassPlans plans;
   ClippedTiles<A> clipped;
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
+  if (!kernel.pack(static_cast<const T*>(call.kernel), p, call.threads) ||
       !bias.pack(static_cast<const T*>(call.bias), outputs) ||
-      !plans.make_forward(p, least_tile_columns) || !clipped.make(plans, kernel, p, p.in_height)) {
+      !plans.make_forward(p, least_tile_columns) ||
+      !clipped.make(plans, kernel, p, p.in_height, call.threads)) {
     return false;
   }
   bool direct =

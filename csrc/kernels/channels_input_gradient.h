@@ -134,9 +134,9 @@ class InputGradient {
   // `may_be_direct`: rows of the output's gradient can be read in place.
   bool make(const Call& call, bool may_be_direct) {
     const depthwise_params& p = *call.params;
-    if (!kernel_.pack(static_cast<const T*>(call.kernel), p) ||
+    if (!kernel_.pack(static_cast<const T*>(call.kernel), p, call.threads) ||
         !plans_.make_gradient(p, least_tile_columns) ||
-        !clipped_.make(plans_, kernel_, p, p.out_height)) {
+        !clipped_.make(plans_, kernel_, p, p.out_height, call.threads)) {
       return false;
     }
     const bool can_clip = clipped_.zeros != nullptr;

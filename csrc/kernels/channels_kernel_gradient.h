@@ -212,7 +212,8 @@ class TapGradient {
     part_elements_ = (taps_ + 1) * pitch_;
     const int64_t bytes = sums_bytes();
     parts_ = bytes > tuning::gradient_round_bytes ? 1 : count_parts(rows_, sized_.count);
-    round_ = min_of(parts_, max_of(1, call.threads * tuning::gradient_round_bytes / bytes));
+    const int64_t most = max_of(1, call.threads * tuning::gradient_round_bytes / bytes);
+    round_ = ceil_div(parts_, ceil_div(parts_, most));  // rounds of nearly one size
   }
 
   bool run() {

@@ -2,7 +2,7 @@
 #ifndef DEPTHWISE_KERNELS_CHANNELS_ROW_H_
 #define DEPTHWISE_KERNELS_CHANNELS_ROW_H_
 
-#include "channels_tile.h"
+#include "covering_tile.h"
 
 namespace depthwise::DW_ISA {
 
@@ -13,6 +13,7 @@ template <class S>
 struct DenseTiles {
   TileFunction<S> full[tile_columns - least_tile_columns + 1];
   TileFunction<S> clipped[tile_columns - least_tile_columns + 1];
+  TileFunction<S> covering[tile_columns - least_tile_columns + 1];  // null where there is none
 };
 
 template <int rows, int stride, bool repeated, class S>
@@ -24,7 +25,12 @@ inline constexpr DenseTiles<S> dense_tiles = {
      dense_tile<rows, 8, stride, false, repeated, S>},
     {dense_tile<rows, 4, stride, true, repeated, S>, dense_tile<rows, 5, stride, true, repeated, S>,
      dense_tile<rows, 6, stride, true, repeated, S>, dense_tile<rows, 7, stride, true, repeated, S>,
-     dense_tile<rows, 8, stride, true, repeated, S>}};
+     dense_tile<rows, 8, stride, true, repeated, S>},
+    {covering_tile_or_none<rows, 4, stride, repeated, S>(),
+     covering_tile_or_none<rows, 5, stride, repeated, S>(),
+     covering_tile_or_none<rows, 6, stride, repeated, S>(),
+     covering_tile_or_none<rows, 7, stride, repeated, S>(),
+     covering_tile_or_none<rows, 8, stride, repeated, S>()}};
 
 // Null where a row of this plan is no work for dense tiles, or would need clipped ones where these
 // cannot be used.
@@ -60,6 +66,23 @@ struct Clipping {
   const S* zeros;  // null where there are no clipped tiles
   const S** places;
 };
+
+// Says where a clipped tile's elements lie: those `inside`, counted from the tile's first column
+// and tap, which is `offset` after column 0, and zeros for the others.
+template <class S>
+void name_elements(Tile<S>& tile, const Clipping<S>& clipping, TapRange taps, int64_t spread,
+                   TapRange inside, int64_t offset) {
+  tile.elements = clipping.places;
+  tile.row_elements = taps.end - taps.begin + spread;
+  const S** place = clipping.places;
+  const int64_t row_count = tile.single_rows + tile.shared_rows + tile.second_rows;
+  for (int64_t r = 0; r < row_count; ++r) {
+    const S* const x = tile.rows[r].x + offset;
+    for (int64_t e = taps.begin; e < taps.end + spread; ++e) {
+      *place++ = e >= inside.begin && e < inside.end ? x + e * tile.x_tap : clipping.zeros;
+    }
+  }
+}
 
 // Where a row of results goes: its columns are a step apart.
 template <class S>
@@ -121,27 +144,26 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
       repeats = max_of(1, min_of(alike, full));
       const int64_t position = plan.position_of(t), spread = (columns - 1) * ratio;
       ask(t, repeats * columns);
-      const TileFunction<S>* const functions = full > 0 ? dense->full : dense->clipped;
+      const int64_t width = columns - least_tile_columns;
+      TileFunction<S> function = full > 0 ? dense->full[width] : dense->clipped[width];
       TapRange taps = all;
-      if (functions == dense->clipped) {
+      if (full == 0) {
         // The elements that meet the source, and the taps that have any of these.
         const int64_t begin = position >= 0 ? 0 : ceil_div(-position, plan.tap_step);
         const int64_t end =
             position >= plan.extent ? 0 : ceil_div(plan.extent - position, plan.tap_step);
-        taps.begin = min_of(plan.taps, max_of(0, begin - spread));
-        taps.end = max_of(taps.begin, min_of(plan.taps, end));
-        tile.elements = clipping.places;
-        tile.row_elements = taps.end - taps.begin + spread;
-        const S** place = clipping.places;
-        const int64_t row_count = tile.single_rows + tile.shared_rows + tile.second_rows;
-        for (int64_t r = 0; r < row_count; ++r) {
-          const S* const x = tile.rows[r].x + position * pitch;
-          for (int64_t e = taps.begin; e < taps.end + spread; ++e) {
-            *place++ = e >= begin && e < end ? x + e * tile.x_tap : clipping.zeros;
-          }
+        // Where each of these elements has a tap in every column, elements are gone over.
+        if (dense->covering[width] != nullptr && begin >= spread && begin < end &&
+            end <= plan.taps) {
+          function = dense->covering[width];
+          taps = {begin, end};
+        } else {
+          taps.begin = min_of(plan.taps, max_of(0, begin - spread));
+          taps.end = max_of(taps.begin, min_of(plan.taps, end));
+          name_elements(tile, clipping, taps, spread, {begin, end}, position * pitch);
         }
       }
-      run(t, taps, functions[columns - least_tile_columns], repeats);
+      run(t, taps, function, repeats);
     }
     return;
   }

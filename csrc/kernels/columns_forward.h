@@ -46,7 +46,7 @@ bool columns_forward(const Call& call) {
   const depthwise_params& p = *call.params;
   PackedKernel<A> kernel;
   PackedBias<A> bias;
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
+  if (!kernel.pack(static_cast<const T*>(call.kernel), p, call.threads) ||
       !bias.pack(static_cast<const T*>(call.bias), p.channels * p.multiplier)) {
     return false;
   }

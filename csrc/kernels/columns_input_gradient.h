@@ -38,7 +38,8 @@ bool columns_input_gradient(const Call& call) {
   const depthwise_params& p = *call.params;
   PackedKernel<A> kernel;
   ClassPlans plans;
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p) || !plans.make_gradient(p, undivided))
+  if (!kernel.pack(static_cast<const T*>(call.kernel), p, call.threads) ||
+      !plans.make_gradient(p, undivided))
     return false;
 
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height / p.stride_height + 1;

@@ -8,7 +8,9 @@
 namespace depthwise::DW_ISA {
 
 // Tap (i, j) of output channel co is at data[i * row + j * column + co]. The caller's array is used
-// where it already is like that; full vectors can be read at every tap in either case.
+// where it already is like that, unless the taps of a large kernel would evict each other from the
+// caches; full vectors can be read at every tap in either case. A large kernel is worked on by
+// `threads` threads.
 template <class A>
 struct PackedKernel {
   const A* data = nullptr;
@@ -16,13 +18,13 @@ struct PackedKernel {
   CallMemory memory;
 
   template <class T>
-  bool pack(const T* from, const depthwise_params& p) {
+  bool pack(const T* from, const depthwise_params& p, int threads) {
     const depthwise_kernel_strides& s = p.kernel;
     const int64_t outputs = p.channels * p.multiplier;
     const bool side_by_side =
         (p.multiplier == 1 || s.multiplier == 1) && (p.channels == 1 || s.channel == p.multiplier);
     if constexpr (sizeof(T) == sizeof(A)) {
-      if (side_by_side && outputs >= lanes<A>) {
+      if (side_by_side && outputs >= lanes<A> && !evicts(s.column, p)) {
         data = from;
         row = s.row;
         column = s.column;
@@ -30,18 +32,19 @@ struct PackedKernel {
       }
     }
     column = round_up(outputs, lanes<A>);
+    if (evicts(column, p)) column += lanes<A>;
     row = p.kernel_width * column;
     if (!memory.allocate((p.kernel_height * row + lanes<A>)*static_cast<int64_t>(sizeof(A)))) {
       return false;
     }
-    A* to = memory.as<A>();
-    data = to;
-    for (int64_t i = 0; i < p.kernel_height; ++i) {
-      for (int64_t j = 0; j < p.kernel_width; ++j, to += column) {
-        pack_tap(to, from + i * s.row + j * s.column, s, p);
+    A* const packed = memory.as<A>();
+    data = packed;
+    return parallel(p.kernel_height, threads_for(p, threads), [&](int64_t i) {
+      for (int64_t j = 0; j < p.kernel_width; ++j) {
+        pack_tap(packed + i * row + j * column, from + i * s.row + j * s.column, s, p);
       }
-    }
-    return true;
+      return true;
+    });
   }
 
   // The weights of one output channel, row after row.
@@ -53,27 +56,40 @@ struct PackedKernel {
   }
 
   // Whether no weight is infinite or NaN. A multiple of zero is zero then, and of zero only.
-  bool is_finite(const depthwise_params& p) const {
-    constexpr int together = 4;  // sums that do not wait for each other
-    Vec<A> sums[together] = {};
+  bool is_finite(const depthwise_params& p, int threads) const {
     const int64_t outputs = p.channels * p.multiplier;
-    for (int64_t tap = 0; tap < p.kernel_height * p.kernel_width; ++tap) {
-      const A* const from = data + tap / p.kernel_width * row + tap % p.kernel_width * column;
-      int64_t c = 0;
-      for (; c + together * lanes<A> <= outputs; c += together * lanes<A>) {
+    return parallel(p.kernel_height, threads_for(p, threads), [&](int64_t i) {
+      constexpr int together = 4;  // sums that do not wait for each other
+      Vec<A> sums[together] = {};
+      for (int64_t j = 0; j < p.kernel_width; ++j) {
+        const A* const from = data + i * row + j * column;
+        int64_t c = 0;
+        for (; c + together * lanes<A> <= outputs; c += together * lanes<A>) {
 #pragma GCC unroll 4
-        for (int u = 0; u < together; ++u) {
-          sums[u] = fma(load(from + c + u * lanes<A>), zero<A>(), sums[u]);
+          for (int u = 0; u < together; ++u) {
+            sums[u] = fma(load(from + c + u * lanes<A>), zero<A>(), sums[u]);
+          }
+        }
+        for (; c < outputs; c += lanes<A>) {
+          sums[0] = fma(load_part(from + c, min_of(lanes<A>, outputs - c)), zero<A>(), sums[0]);
         }
       }
-      for (; c < outputs; c += lanes<A>) {
-        sums[0] = fma(load_part(from + c, min_of(lanes<A>, outputs - c)), zero<A>(), sums[0]);
-      }
-    }
-    return horizontal_sum<A>((sums[0] + sums[1]) + (sums[2] + sums[3])) == 0;
+      return horizontal_sum<A>((sums[0] + sums[1]) + (sums[2] + sums[3])) == 0;
+    });
   }
 
  private:
+  // Whether taps so many elements apart fall into so few sets of the caches that they evict each
+  // other before they are used again.
+  static bool evicts(int64_t apart, const depthwise_params& p) {
+    return p.kernel_height * p.kernel_width >= tuning::evicting_taps &&
+           apart * static_cast<int64_t>(sizeof(A)) % tuning::evicting_bytes == 0;
+  }
+  static int threads_for(const depthwise_params& p, int threads) {
+    const int64_t weights = p.kernel_height * p.kernel_width * p.channels * p.multiplier;
+    return weights >= tuning::serial_macs ? threads : 1;
+  }
+
   template <class T>
   static void pack_tap(A* to, const T* from, const depthwise_kernel_strides& s,
                        const depthwise_params& p) {

@@ -145,9 +145,9 @@ bool pixels_forward(const Call& call) {
   PackedBias<A> bias;
   PixelWeights<A> weights;
   CallMemory memory;
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p)) return false;
+  if (!kernel.pack(static_cast<const T*>(call.kernel), p, call.threads)) return false;
   // What is not finite must not meet the zeros around the image.
-  if (!kernel.is_finite(p)) return channels_forward<T>(call);
+  if (!kernel.is_finite(p, call.threads)) return channels_forward<T>(call);
   if (!bias.pack(static_cast<const T*>(call.bias), p.channels * p.multiplier) ||
       !weights.make(kernel, bias.data, p) ||
       !memory.allocate(p.kernel_width * static_cast<int64_t>(sizeof(int64_t)))) {

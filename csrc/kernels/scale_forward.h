@@ -122,7 +122,7 @@ class Patterns {
   bool make(const Call& call) {
     const depthwise_params& p = *call.params;
     const int64_t outputs = p.channels * p.multiplier;
-    if (!kernel_.pack(static_cast<const T*>(call.kernel), p) ||
+    if (!kernel_.pack(static_cast<const T*>(call.kernel), p, call.threads) ||
         !bias_.pack(static_cast<const T*>(call.bias), outputs)) {
       return false;
     }

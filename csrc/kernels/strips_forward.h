@@ -143,7 +143,7 @@ bool strips_forward(const Call& call) {
         (call.preactivation != nullptr && p.saved.column != 1)) {
       return channels_forward<T>(call);
     }
-    if (!kernel.pack(static_cast<const T*>(call.kernel), p) ||
+    if (!kernel.pack(static_cast<const T*>(call.kernel), p, call.threads) ||
         !bias.pack(static_cast<const T*>(call.bias), p.channels * p.multiplier) ||
         !strips.make(p)) {
       return false;

@@ -96,7 +96,7 @@ constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 // stride 2 on 38x38x288, 8 images 122 and 176, 24 of them 832 and 613; on 28x28x192, 16 images 95
 // and 130, 40 of them 436 and 384; on 32 of 56x56x144 1976 and 1220; for 3x3 on 56x56x128, 8 images
 // 333 and 326, 32 of them 3173 and 1300 to 2100.
-constexpr int64_t memory_bytes = 24 * 1024 * 1024;
+constexpr int64_t memory_bytes = 20 * 1024 * 1024;
 
 // The same for gradients, which go over twice as much. Both of 3x3 on images of 14x14x480 took one
 // core of a Zen 5 per image, in us, by way of the caches and as from memory: 8 images (5.7 MiB with
@@ -149,6 +149,12 @@ constexpr int64_t gradient_staged_taps = 144;
 // Columns so many bytes apart (or a multiple) fall into a few sets of the first-level cache, and
 // may evict each other before they are used again.
 constexpr int64_t evicting_bytes = 1024;
+
+// Kernels of so many taps whose weights are as far apart are copied, a vector further. Two cores of
+// a Zen 4 took, in place and copied, in us, for 27x27 on 14x14x512 298 and 261, for 13x13 on 8 of
+// 7x7x1024 551 and 270, for 29x29 on 28x28x256 1088 and 1114, for 9x9 on 14x14x512 87 and 96, for
+// 7x7 99 and 126.
+constexpr int64_t evicting_taps = 144;
 
 // Outputs that a kernel's gradient goes over between loading and storing its sums.
 constexpr int64_t gradient_outputs = 28;
