@@ -91,6 +91,26 @@ def test_every_number_of_columns_in_every_class_of_inputs(kernel_width: int) -> 
 
 
 @pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("columns", range(3, 18))
+def test_kernels_that_reach_over_the_whole_row_from_every_column(columns: int) -> None:
+    def cases() -> Iterator[Case]:
+        for width in (2 * columns - 3, 2 * columns - 1, 2 * columns + 2):
+            for height, kernel_height in ((1, 3), (2, 1), (3, 3), (5, 9)):
+                yield Case((height, columns), (kernel_height, width), CHANNELS, padding="same")
+        yield Case((3, columns), (3, columns + 1), CHANNELS, padding="same", dilation_rate=(1, 2))
+        yield Case((2, columns), (2, 2 * columns), 7, multiplier=3, padding="same")
+
+    check_in_turns(cases(), columns)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_kernels_whose_weights_lie_a_power_of_two_apart(dtype: str) -> None:
+    check_exactly(Case((6, 7), (13, 13), 256, padding="same"), dtype)
+    check_exactly(Case((9, 11), (12, 12), 128, multiplier=2, padding="same"), dtype)
+
+
+@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("kernel_height", [1, 2, 6])
 @pytest.mark.parametrize("column", [(1, 1, 9), (1, 3, 13), (2, 2, 10), (2, 1, 9)], ids=str)
 def test_every_number_of_rows_in_pairs_and_alone(kernel_height: int, column: tuple[int, int, int]) -> None:

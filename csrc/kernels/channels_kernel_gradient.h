@@ -238,7 +238,7 @@ class TapGradient {
  private:
   bool reads_input_in_place() const {
     const bool evicting =
-        p_.x.column * static_cast<int64_t>(sizeof(T)) % tuning::evicting_bytes == 0;
+        p_.x.column * static_cast<int64_t>(sizeof(T)) % tuning::gradient_evicting_bytes == 0;
     return is_compute_type<T> && taps_ < tuning::gradient_staged_taps && !evicting &&
            RowSource<T>::can_be_direct(p_.channels, p_.multiplier, p_.x.channel, DEPTHWISE_LINEAR);
   }

@@ -91,11 +91,11 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // convolution alone, at 26 MB, 0.65 times, and 0.5 times with rows asked for ahead.
 constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 
-// A call whose inputs and results are so many bytes together (three quarters of that cache) reads
-// from memory. Two cores of a Zen 5 took, in us, without and with asking for rows ahead, for 3x3 at
-// stride 2 on 38x38x288, 8 images 122 and 176, 24 of them 832 and 613; on 28x28x192, 16 images 95
-// and 130, 40 of them 436 and 384; on 32 of 56x56x144 1976 and 1220; for 3x3 on 56x56x128, 8 images
-// 333 and 326, 32 of them 3173 and 1300 to 2100.
+// A call whose inputs and results are so many bytes together (five eighths of that cache) reads
+// from memory. Two cores of a Zen 4 took, in us, asking for rows ahead from 24 MiB on and from 8
+// on, for 3x3 at stride 2 on 8 images of 38x38x288 (16 MiB) 182 and 209, on 12 of them 749 and 529;
+// on 16 of 28x28x192 116 and 147, on 4 of 112x112x64 177 and 196; for 3x3 on 8 of 56x56x128 481 and
+// 480.
 constexpr int64_t memory_bytes = 20 * 1024 * 1024;
 
 // The same for gradients, which go over twice as much. Both of 3x3 on images of 14x14x480 took one
@@ -149,6 +149,10 @@ constexpr int64_t gradient_staged_taps = 144;
 // Columns so many bytes apart (or a multiple) fall into a few sets of the first-level cache, and
 // may evict each other before they are used again.
 constexpr int64_t evicting_bytes = 1024;
+// For the kernel's gradient this begins at twice as many. Two cores of a Zen 4 took for training
+// steps of 3x3, input staged and in place, on 28x28x256 116 and 108 us, on 56x56x256 459 and 408,
+// on 14x14x512 72 and 72, on 32 of 7x7x1024 1167 and 1329, on 10x10x2304 327 and 394.
+constexpr int64_t gradient_evicting_bytes = 2048;
 
 // Kernels of so many taps whose weights are as far apart are copied, a vector further. Two cores of
 // a Zen 4 took, in place and copied, in us, for 27x27 on 14x14x512 298 and 261, for 13x13 on 8 of

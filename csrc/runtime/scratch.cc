@@ -32,6 +32,8 @@ class Scratch {
     return data_;
   }
 
+  size_t capacity() const noexcept { return capacity_; }
+
  private:
   void release() noexcept {
     std::free(data_);
@@ -43,11 +45,15 @@ class Scratch {
   size_t capacity_ = 0;
 };
 
+Scratch& own_scratch() noexcept {
+  static thread_local Scratch scratch;
+  return scratch;
+}
+
 }  // namespace
 
-void* thread_scratch(size_t bytes) noexcept {
-  static thread_local Scratch scratch;
-  return scratch.reserve(bytes);
-}
+void* thread_scratch(size_t bytes) noexcept { return own_scratch().reserve(bytes); }
+
+size_t thread_scratch_held() noexcept { return own_scratch().capacity(); }
 
 }  // namespace depthwise

@@ -14,6 +14,9 @@ namespace depthwise {
 // is asked for.
 void* thread_scratch(size_t bytes) noexcept;
 
+// Bytes of the calling thread's buffer: as many as it has asked for at most, rounded up to pages.
+size_t thread_scratch_held() noexcept;
+
 }  // namespace depthwise
 
 #endif  // DEPTHWISE_RUNTIME_SCRATCH_H_

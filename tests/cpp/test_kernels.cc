@@ -8,8 +8,10 @@
 // --cases. A failure prints the case; random cases print how to run them again.
 #include <cinttypes>
 #include <cstdlib>
+#include <thread>
 
 #include "cases.h"
+#include "runtime/scratch.h"
 
 using namespace depthwise;
 using namespace depthwise::test;
@@ -309,6 +311,57 @@ TEST(work_cut_into_blocks) {
         c.p.multiplier = s.multiplier;
         set_steps(c.p, s.stride, s.dilation);
         pad_by_half(c.p);
+        table.check(c);
+      }
+    }
+  }
+}
+
+// Images so wide, or kernels so tall, that the rows which a row of results needs would not fit a
+// second-level cache: they are cut into blocks of columns, too, or left to kernels that cut planes.
+TEST(scratch_fits_the_second_level_cache) {
+  struct Size {
+    int64_t height, width, channels, multiplier, kernel_height, kernel_width, stride;
+    int64_t dilation = 1;
+  };
+  constexpr Size sizes[] = {
+      {33, 1200, 6, 1, 31, 2, 1},    {33, 600, 17, 1, 31, 1, 1}, {64, 900, 6, 1, 31, 1, 2},
+      {12, 2400, 6, 1, 9, 2, 1},     {10, 2500, 3, 2, 9, 2, 1},  {34, 1000, 6, 1, 11, 2, 1, 3},
+      {3, 1500, 6, 1, 3, 3, 1, 400}, {40, 1300, 6, 1, 40, 2, 1}, {5, 6000, 6, 1, 5, 2, 1},
+      {7, 7, 256, 1, 13, 13, 1},     {4, 4000, 6, 1, 3, 3, 3},   {33, 700, 6, 1, 31, 1, 1, 2},
+  };
+  std::thread([&] {  // with a buffer of its own
+    Table table(75000);
+    int turn = 0;
+    for (const Size& s : sizes) {
+      for (const int layout : layouts) {
+        Case c = make_case(dtypes[turn++ % 4], layout, s.channels, s.height, s.width,
+                           s.kernel_height, s.kernel_width);
+        c.p.multiplier = s.multiplier;
+        set_steps(c.p, s.stride, s.dilation);
+        pad_by_half(c.p);
+        table.check(c);
+        CHECK(thread_scratch_held() <= size_t{1} << 20);
+      }
+    }
+  })
+      .join();
+}
+
+// Kernels that reach over the whole row of the image from each column of a tile, or from some.
+TEST(kernels_wider_than_the_image) {
+  Table table(78000);
+  int turn = 0;
+  for (const int64_t dilation : {1, 2}) {
+    for (int64_t columns = 3; columns <= 17; ++columns) {
+      for (const int64_t more : {-3, -1, 0, 4}) {
+        const int64_t width = 2 * columns / dilation + more, height = 1 + turn % 5;
+        Case c = make_case(dtypes[turn % 4], layouts[turn % 6 == 0], turn % 3 ? 19 : 33, height,
+                           columns, 1 + turn % 4, width);
+        set_steps(c.p, 1, dilation);
+        c.p.multiplier = turn % 7 == 0 ? 2 : 1;
+        pad_by_half(c.p);
+        ++turn;
         table.check(c);
       }
     }
