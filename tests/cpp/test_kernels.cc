@@ -6,6 +6,7 @@
 // runs the tests whose names contain one of NAME, the random ones with N cases per dtype and
 // layout, counted from --first. The environment variable DEPTHWISE_TEST_CASES is another way to say
 // --cases. A failure prints the case; random cases print how to run them again.
+#include <algorithm>
 #include <cinttypes>
 #include <cstdlib>
 #include <thread>
@@ -355,7 +356,8 @@ TEST(kernels_wider_than_the_image) {
   for (const int64_t dilation : {1, 2}) {
     for (int64_t columns = 3; columns <= 17; ++columns) {
       for (const int64_t more : {-3, -1, 0, 4}) {
-        const int64_t width = 2 * columns / dilation + more, height = 1 + turn % 5;
+        const int64_t width = std::max<int64_t>(1, 2 * columns / dilation + more);
+        const int64_t height = 1 + turn % 5;
         Case c = make_case(dtypes[turn % 4], layouts[turn % 6 == 0], turn % 3 ? 19 : 33, height,
                            columns, 1 + turn % 4, width);
         set_steps(c.p, 1, dilation);
