@@ -25,6 +25,7 @@ PARTS = {
 FILES = {
     "activation.h": "tiles",
     "channels_tile.h": "tiles",
+    "covering_tile.h": "tiles",
     "elementary.h": "tiles",
     "pixel_tile.h": "tiles",
     "plane_tile.h": "tiles",
@@ -46,6 +47,7 @@ FILES = {
     "channels_kernel_gradient.h": "set-up",
     "channels_row.h": "set-up",
     "class_plans.h": "set-up",
+    "column_blocks.h": "set-up",
     "columns_forward.h": "set-up",
     "strips_forward.h": "set-up",
     "columns_input_gradient.h": "set-up",
@@ -67,6 +69,7 @@ FILES = {
 
 FUNCTIONS = {
     "Elements": "tiles",
+    "add_outputs_alone": "tiles",
     "add_products": "tiles",
     "add_products_exactly": "tiles",
     "convert_back": "results",
@@ -76,9 +79,8 @@ FUNCTIONS = {
     "move_run": "results",
     "move_transposed": "results",
     "sum_groups": "results",
-    "sum_rows": "tiles",
     "sums_of_groups": "results",
-    "write_gradient": "results",
+    "write_row": "results",
 }
 """Functions of another part than their file."""
 
