@@ -148,39 +148,6 @@ void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int6
   add_all_taps(p, x, dz, s, channels, begin, end, asked);
 }
 
-// Rows that a block of rows of outputs holds: of outputs themselves, of the input and of the
-// output's gradient. `dx_reach`: rows of the latter that a row of the input's gradient reaches; 0
-// where that is not made on the way.
-struct GradientRows {
-  int64_t outputs, x, dz;
-
-  GradientRows(const depthwise_params& p, int64_t count, int64_t dx_reach) {
-    const Axis a = row_axis(p);
-    const int64_t reach = (a.kernel - 1) * a.dilation;
-    // Rows of the input that begin in these outputs reach so many before them and after.
-    const int64_t before = max_of(0, reach - a.pad) / a.stride, after = ceil_div(a.pad, a.stride);
-    outputs = count;
-    x = min_of((count - 1) * a.stride + reach + 1, max_of(1, a.in));
-    dz = dx_reach == 0 ? count : max_of(dx_reach, count + before + after);
-    dz = min_of(dz, a.out);
-  }
-
-  // Bytes of a vector of channels where all of these are staged, and rows of the input's gradient,
-  // where that is made, moved.
-  template <class A>
-  int64_t bytes(const depthwise_params& p, int64_t dx_reach) const {
-    return vector_bytes<A>((x + (dx_reach > 0 ? 2 : 0)) * p.in_width + dz * p.out_width);
-  }
-};
-
-// Whether both gradients may be made in one pass: their rows fit, uncut.
-template <class A>
-bool gradients_fit(const depthwise_params& p) {
-  const int64_t reach = gradient_rows_of_pair(row_axis(p));
-  return GradientRows(p, 1, reach).bytes<A>(p, reach) <=
-         tuning::scratch_bytes / least_vectors<A>(p);
-}
-
 // The sums of one call, and what they are cut into: channels into blocks, rows of outputs into
 // parts (gradient_parts.h). With `input_gradient`, its rows are written on the way, while those of
 // the output's gradient that they are made of are near.
@@ -264,8 +231,8 @@ class TapGradient {
   // Rows of a block of rows whose staged input and gradient fit the cache. Sums are kept in
   // memory from one to the next, so that these go by sizes alone, as the bits do.
   GradientRows block_rows(const depthwise_params& p) const {
-    const int64_t outputs = (sized_.end(sized_.count - 1) - sized_.begin(sized_.count - 1));
-    const int64_t vectors = ceil_div(outputs * p.multiplier, lanes<A>);
+    const int64_t largest = sized_.end(sized_.count - 1) - sized_.begin(sized_.count - 1);
+    const int64_t vectors = ceil_div(largest * p.multiplier, lanes<A>);
     const int64_t row = vector_bytes<A>(p.in_width * p.stride_height + p.out_width) * vectors;
     int64_t count = max_of(1, tuning::staged_bytes / max_of(1, row));
     const auto bytes = [&] {

@@ -1,9 +1,10 @@
 // How the sums of a kernel's gradient are cut into parts: by shape alone, never by the number of
 // threads. Each part is summed by one task, and the parts are added in order: the same bits however
-// many threads there are.
+// many threads there are. And which rows a part has at once.
 #ifndef DEPTHWISE_KERNELS_GRADIENT_PARTS_H_
 #define DEPTHWISE_KERNELS_GRADIENT_PARTS_H_
 
+#include "column_blocks.h"
 #include "geometry.h"
 #include "tuning.h"
 
@@ -19,6 +20,39 @@ inline Part part_of(int64_t rows, int64_t parts, int64_t index) {
 inline int64_t count_parts(int64_t rows, int64_t other_tasks) {
   const int64_t wanted = ceil_div(tuning::gradient_parts, max_of(1, other_tasks));
   return max_of(1, min_of(wanted, ceil_div(rows, tuning::gradient_part_rows)));
+}
+
+// Rows that a block of rows of outputs holds: of outputs themselves, of the input and of the
+// output's gradient. `dx_reach`: rows of the latter that a row of the input's gradient reaches; 0
+// where that is not made on the way.
+struct GradientRows {
+  int64_t outputs, x, dz;
+
+  GradientRows(const depthwise_params& p, int64_t count, int64_t dx_reach) {
+    const Axis a = row_axis(p);
+    const int64_t reach = (a.kernel - 1) * a.dilation;
+    // Rows of the input that begin in these outputs reach so many before them and after.
+    const int64_t before = max_of(0, reach - a.pad) / a.stride, after = ceil_div(a.pad, a.stride);
+    outputs = count;
+    x = min_of((count - 1) * a.stride + reach + 1, max_of(1, a.in));
+    dz = dx_reach == 0 ? count : max_of(dx_reach, count + before + after);
+    dz = min_of(dz, a.out);
+  }
+
+  // Bytes of a vector of channels where all of these are staged, and rows of the input's gradient,
+  // where that is made, moved.
+  template <class A>
+  int64_t bytes(const depthwise_params& p, int64_t dx_reach) const {
+    return vector_bytes<A>((x + (dx_reach > 0 ? 2 : 0)) * p.in_width + dz * p.out_width);
+  }
+};
+
+// Whether both gradients may be made in one pass: their rows fit, uncut.
+template <class A>
+bool gradients_fit(const depthwise_params& p) {
+  const int64_t reach = gradient_rows_of_pair(row_axis(p));
+  return GradientRows(p, 1, reach).bytes<A>(p, reach) <=
+         tuning::scratch_bytes / least_vectors<A>(p);
 }
 
 }  // namespace depthwise::DW_ISA
