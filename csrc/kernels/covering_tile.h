@@ -1,7 +1,7 @@
 // Dense tiles of the channels family for kernels that reach over the whole row of the source from
 // each of the tile's columns, as RepLKNet's of 27x27 do on 14x14 and of 13x13 on 7x7. Clipped tiles
-// go over the taps that any column has, which are then a third to a half more than the elements;
-// these go over the elements.
+// go over the taps that any column has, which there are 20 for 14 elements and 13 for 7; these go
+// over the elements. Two cores of a Zen 4 took for 27x27 on 14x14x768 422 us so and 303 like this.
 #ifndef DEPTHWISE_KERNELS_COVERING_TILE_H_
 #define DEPTHWISE_KERNELS_COVERING_TILE_H_
 

@@ -95,7 +95,7 @@ constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 // from memory. Two cores of a Zen 4 took, in us, asking for rows ahead from 24 MiB on and from 8
 // on, for 3x3 at stride 2 on 8 images of 38x38x288 (16 MiB) 182 and 209, on 12 of them 749 and 529;
 // on 16 of 28x28x192 116 and 147, on 4 of 112x112x64 177 and 196; for 3x3 on 8 of 56x56x128 481 and
-// 480.
+// 480. Where between 16 and 24 MiB it turns was not measured.
 constexpr int64_t memory_bytes = 20 * 1024 * 1024;
 
 // The same for gradients, which go over twice as much. Both of 3x3 on images of 14x14x480 took one
