@@ -4,6 +4,7 @@
 
 #include "channels_convolution.h"
 #include "column_blocks.h"
+#include "rows_aside.h"
 
 namespace depthwise::DW_ISA {
 
@@ -50,18 +51,20 @@ bool channels_forward_of_block(const Call& call) {
   const bool large = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
   const bool fetches = large && reads_most_rows(p);
   const bool asks = fetches && image_bytes<T>(p) >= tuning::memory_bytes;
+  const ClampRange<A> clamp = clamp_range<A>(p.activation);
+  const bool streams =
+      in_place && streaming_pays<T>(p.batch * p.out_height * p.out_width * outputs);
+  const bool aside = streams && call.preactivation == nullptr &&
+                     !(clamp.is_clamp && has_whole_lines<T>(call.y, p.y, outputs));
   const int64_t copies = direct ? 1 : RowSource<T>::staged_copies(p);
+  const int64_t near_rows = (plans.rows[0].overlaps() ? hot_rows : 0) + (aside ? 2 : 0);
   const int64_t wanted =
-      direct ? direct_block<T>(p, outputs, plans.rows[0].overlaps() ? hot_rows : 0, p.in_width,
-                               p.out_height, tasks, fetches)
+      direct ? direct_block<T>(p, outputs, near_rows, p.in_width, p.out_height, tasks, fetches)
              : staged_block<A>(p.channels * copies, p.multiplier / copies, hot_rows, p.in_width,
                                tasks, most_staged_vectors(p.x, p.in_width, large));
   const Blocks channels(p.channels, ceil_div(wanted, direct ? p.multiplier : copies));
   const RowBlocks rows(p.out_height, rows_together(distance), p.batch * channels.count, call.tasks,
                        call.threads);
-  const ClampRange<A> clamp = clamp_range<A>(p.activation);
-  const bool streams =
-      in_place && streaming_pays<T>(p.batch * p.out_height * p.out_width * outputs);
 
   return parallel(p.batch * channels.count * rows.count, call.threads, [&](int64_t task) {
     const int64_t row = task % rows.count;
@@ -74,10 +77,15 @@ bool channels_forward_of_block(const Call& call) {
         direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.in_width, count * copies);
     const int64_t taps =
         round_up(2 * p.kernel_height * static_cast<int64_t>(sizeof(RowTaps<T>)), 64);
+    const TargetView<T> y = target_at<T>(call.y, p.y, image, co0);
+    const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
+    const RowsAside<T> results{p.out_width, block_outputs};
+    const bool block_aside = aside && results.pays(y);
     const int64_t row_bytes =
         in_place ? 0 : round_up(p.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
+    const int64_t made_bytes = block_aside ? results.bytes() : 4 * row_bytes;
     char* scratch = static_cast<char*>(
-        thread_scratch(static_cast<size_t>(ring + taps + clipped.bytes() + 4 * row_bytes)));
+        thread_scratch(static_cast<size_t>(ring + taps + clipped.bytes() + made_bytes)));
     if (scratch == nullptr) return false;
 
     RowSource<T> source{};
@@ -96,16 +104,24 @@ bool channels_forward_of_block(const Call& call) {
     char* const places = row_taps + taps;
     char* const rows_made = places + clipped.bytes();
     const Finish<A> finish{bias.data != nullptr ? bias.data + co0 : nullptr, clamp, p.activation,
-                           static_cast<A>(p.alpha), streams};
-    const TargetView<T> y = target_at<T>(call.y, p.y, image, co0);
-    const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
+                           static_cast<A>(p.alpha), streams && !block_aside};
     const int64_t begin = rows.begin(row), end = rows.end(row);
     if (in_place) {
       const Clipping<T> clipping = clipped.template with<T>(places);
-      const RowMaker<T, T> maker{
-          plans,   source, kernel, co0, y, z, 0, finish, reinterpret_cast<RowTaps<T>*>(row_taps),
-          clipping};
-      maker.make_each(begin, end, distance, [](int64_t, int64_t) {});
+      T* const y_rows = reinterpret_cast<T*>(rows_made);
+      const RowMaker<T, T> maker{plans,
+                                 source,
+                                 kernel,
+                                 co0,
+                                 block_aside ? TargetView<T>{y_rows, 0, block_outputs, 1} : y,
+                                 z,
+                                 block_aside ? results.row_elements() : 0,
+                                 finish,
+                                 reinterpret_cast<RowTaps<T>*>(row_taps),
+                                 clipping};
+      maker.make_each(begin, end, distance, [&](int64_t h, int64_t i) {
+        if (block_aside) results.put(y, h, y_rows + i * results.row_elements());
+      });
     } else {
       const Clipping<A> clipping = clipped.template with<A>(places);
       const int64_t row_elements = row_bytes / static_cast<int64_t>(sizeof(A));

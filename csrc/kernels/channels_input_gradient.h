@@ -146,8 +146,9 @@ class InputGradient {
     }
     direct_ = may_be_direct && (is_compute_type<T> || in_place_);
     distance_ = pair_distance<A>(plans_, can_clip);
-    finish_ = {nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0,
-               in_place_ && can_stream<T> && gradients_fetch<T>(p)};
+    const bool streams = in_place_ && can_stream<T> && gradients_fetch<T>(p);
+    aside_ = streams && !has_whole_lines<T>(call.dx, p.dx, p.channels);
+    finish_ = {nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0, streams && !aside_};
     return true;
   }
 
@@ -155,7 +156,10 @@ class InputGradient {
   bool direct() const { return direct_; }
 
   // Whether the input's rows are written where they belong, not made beside it and moved.
-  bool in_place() const { return in_place_; }
+  bool in_place() const { return in_place_ && !aside_; }
+
+  // Whether they are made beside it and streamed.
+  bool makes_aside() const { return aside_; }
 
   // Rows of the input's that are made in one group.
   int64_t together() const { return rows_together(distance_); }
@@ -166,7 +170,9 @@ class InputGradient {
   // Bytes of scratch for one task, of `outputs` output channels.
   int64_t scratch_bytes(const depthwise_params& p, int64_t outputs) const {
     constexpr int64_t overrun = most_summed * lanes<A> * static_cast<int64_t>(sizeof(A));
-    return taps_bytes(p) + clipped_.bytes() + (in_place_ ? 0 : 2 * row_bytes(p, outputs) + overrun);
+    const int64_t besides = taps_bytes(p) + clipped_.bytes();
+    if (in_place_) return besides + (aside_ ? RowsAside<T>{p.in_width, outputs}.bytes() : 0);
+    return besides + 2 * row_bytes(p, outputs) + overrun;
   }
 
   // Writes the rows [begin, end) of one image's gradient, for the input channels [first, first +
@@ -182,10 +188,24 @@ class InputGradient {
     if (in_place_) {
       RowTaps<T>* const taps = reinterpret_cast<RowTaps<T>*>(scratch);
       const Clipping<T> clipping = clipped_.template with<T>(places);
-      const RowMaker<T, T> maker{plans_, dz,      kernel_, first_output, dx,   no_preactivation,
-                                 0,      finish_, taps,    clipping,     along};
-      maker.make_each(begin, end, distance_, [](int64_t, int64_t) {});
-      if (finish_.stream) finish_streaming();
+      T* const rows = reinterpret_cast<T*>(places + clipped_.bytes());
+      const RowsAside<T> made{p.in_width, count};
+      const bool aside = aside_ && made.pays(dx);
+      const RowMaker<T, T> maker{plans_,
+                                 dz,
+                                 kernel_,
+                                 first_output,
+                                 aside ? TargetView<T>{rows, 0, count, 1} : dx,
+                                 no_preactivation,
+                                 aside ? made.row_elements() : 0,
+                                 finish_,
+                                 taps,
+                                 clipping,
+                                 along};
+      maker.make_each(begin, end, distance_, [&](int64_t h, int64_t i) {
+        if (aside) made.put(dx, h, rows + i * made.row_elements());
+      });
+      if (finish_.stream || aside) finish_streaming();
       return;
     }
     RowTaps<A>* const taps = reinterpret_cast<RowTaps<A>*>(scratch);
@@ -219,6 +239,7 @@ class InputGradient {
   Finish<A> finish_;
   int64_t distance_;
   bool direct_, in_place_;
+  bool aside_;  // rows go past the caches, but not from tiles
 };
 
 template <class T>
@@ -235,8 +256,9 @@ bool channels_input_gradient_of_block(const Call& call) {
   const int64_t ring_rows = min_of(gradient.reach(), max_of(1, p.out_height));
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
   const bool fetches = fetching_pays<T>(p.batch * p.out_height * p.out_width * outputs);
+  const int64_t near_rows = ring_rows + 1 + (gradient.makes_aside() ? 2 : 0);
   const int64_t wanted =
-      direct ? direct_block<T>(p, outputs, ring_rows + 1, p.out_width, p.in_height, tasks, fetches)
+      direct ? direct_block<T>(p, outputs, near_rows, p.out_width, p.in_height, tasks, fetches)
              : staged_block<A>(outputs, 1, ring_rows + 1, p.out_width, tasks,
                                most_staged_vectors(p.dy, p.out_width, fetches));
   const Blocks channels(p.channels, ceil_div(wanted, p.multiplier));

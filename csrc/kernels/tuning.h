@@ -91,6 +91,9 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // convolution alone, at 26 MB, 0.65 times, and 0.5 times with rows asked for ahead.
 constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 
+// Runs of results that are streamed from rows made aside are of so many bytes at least.
+constexpr int64_t least_streamed_bytes = 256;
+
 // A call whose inputs and results are so many bytes together (five eighths of that cache) reads
 // from memory. Two cores of a Zen 4 took, in us, asking for rows ahead from 24 MiB on and from 8
 // on, for 3x3 at stride 2 on 8 images of 38x38x288 (16 MiB) 182 and 209, on 12 of them 749 and 529;

@@ -158,8 +158,13 @@ template <>
 inline constexpr bool can_stream<double> = true;
 DW_INLINE void stream(float* p, Vec<float> v) { _mm512_stream_ps(p, (__m512)v); }
 DW_INLINE void stream(double* p, Vec<double> v) { _mm512_stream_pd(p, (__m512d)v); }
+// 64 bytes from anywhere.
+DW_INLINE void stream_line(void* to, const void* from) {
+  _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_loadu_si512(from));
+}
 DW_INLINE void finish_streaming() { _mm_sfence(); }
 #else
+DW_INLINE void stream_line(void* to, const void* from) { __builtin_memcpy(to, from, 64); }
 DW_INLINE void finish_streaming() {}
 #endif
 
