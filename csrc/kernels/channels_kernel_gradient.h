@@ -171,8 +171,9 @@ class TapGradient {
         direct_dz_(is_compute_type<T> &&
                    RowSource<T>::can_be_direct(outputs_, 1, p_.dy.channel, p_.activation)),
         copies_(direct_x_ ? 1 : RowSource<T>::staged_copies(p_)),
-        sized_(p_.channels, ceil_div(block_outputs(), p_.multiplier)),
-        channels_(p_.channels, fitting_channels()),
+        sized_(ChannelBlocks::of(p_.channels, ceil_div(lanes<A>, p_.multiplier),
+                                 ceil_div(block_outputs(), p_.multiplier))),
+        channels_(fitting_blocks()),
         columns_(column_blocks<A>(p_, kernel_gradient_bytes<A>(p_), p_.out_width)) {
     // Slots of whole vectors for every block: see write_row().
     pitch_ = round_up(outputs_, lanes<A>) + channels_.count * lanes<A>;
@@ -223,16 +224,21 @@ class TapGradient {
     const int64_t share =
         divides ? round_up(max_of(outputs_ / 8, least * lanes<A>), lanes<A>) : outputs_;
     const int64_t reach = (p_.kernel_height - 1) * p_.dilation_height + 1;
-    return min_of(
-        share, staged_block<A>(outputs_, 1, reach + 1, p_.in_width, 1, INT64_MAX,
-                               fetches_ ? tuning::fetched_gradient_bytes : tuning::staged_bytes));
+    const auto fitting = [&](int64_t bytes) {
+      return staged_block<A>(outputs_, 1, reach + 1, p_.in_width, 1, INT64_MAX, bytes);
+    };
+    if (!fetches_) return min_of(share, fitting(tuning::staged_bytes));
+    // Whole rows stream best, as long as what is staged of them fits.
+    const int64_t whole = fitting(tuning::fetched_gradient_bytes);
+    const int64_t part =
+        max_of(fitting(tuning::fetched_part_bytes), tuning::least_part_vectors * lanes<A>);
+    return min_of(share, whole < outputs_ ? part : whole);
   }
 
   // Rows of a block of rows whose staged input and gradient fit the cache. Sums are kept in
   // memory from one to the next, so that these go by sizes alone, as the bits do.
   GradientRows block_rows(const depthwise_params& p) const {
-    const int64_t largest = sized_.end(sized_.count - 1) - sized_.begin(sized_.count - 1);
-    const int64_t vectors = ceil_div(largest * p.multiplier, lanes<A>);
+    const int64_t vectors = ceil_div(sized_.largest() * p.multiplier, lanes<A>);
     const int64_t row = vector_bytes<A>(p.in_width * p.stride_height + p.out_width) * vectors;
     int64_t count = max_of(1, tuning::staged_bytes / max_of(1, row));
     const auto bytes = [&] {
@@ -242,24 +248,19 @@ class TapGradient {
     return GradientRows(p, count, dx_reach_);
   }
 
-  // Channels of a block: those by sizes, unless what is staged of them would not fit the scratch.
-  int64_t fitting_channels() const {
+  // Those by sizes, unless what is staged of one would not fit the scratch.
+  ChannelBlocks fitting_blocks() const {
     const GradientRows rows = block_rows(p_);
     const bool moves_dx = input_gradient_ != nullptr && !input_gradient_->in_place();
     const int64_t x_rows = (direct_x_ ? 0 : rows.x) + (moves_dx ? 2 : 0);
     const int64_t columns = x_rows * p_.in_width + (direct_dz_ ? 0 : rows.dz) * p_.out_width;
-    // The last block is larger; and vectors of a few channels are staged whole.
-    const int64_t besides = outputs_ % lanes<A> != 0 || p_.multiplier > 1 ? 1 : 0;
-    const int64_t fitting = tuning::scratch_bytes / max_of(1, vector_bytes<A>(columns)) - besides;
-    const int64_t most = max_of(1, fitting), vectors = outputs_ / lanes<A>;
-    const auto largest = [&](int64_t size) {
-      return vectors < size ? vectors : size + vectors % size;
-    };
-    int64_t size = max_of(1, sized_.size * p_.multiplier / lanes<A>);
-    if (largest(size) <= most) return sized_.size;
-    size = min_of(size, most);
-    while (size > 1 && largest(size) > most) --size;
-    return ceil_div(size * lanes<A>, p_.multiplier);
+    const int64_t most = max_of(1, tuning::scratch_bytes / max_of(1, vector_bytes<A>(columns)));
+    ChannelBlocks blocks = sized_;
+    while (ceil_div(blocks.largest() * p_.multiplier, lanes<A>) > most &&
+           blocks.count < p_.channels / blocks.grain) {
+      ++blocks.count;
+    }
+    return blocks;
   }
 
   A* partial(int64_t part, int64_t block) const {
@@ -404,8 +405,8 @@ class TapGradient {
   int64_t outputs_, taps_, rows_, dx_reach_;
   bool fetches_, strides_, direct_x_, direct_dz_;
   int64_t copies_;
-  Blocks sized_;     // of channels, by sizes alone: what rows and parts go by
-  Blocks channels_;  // as they are gone over
+  ChannelBlocks sized_;     // by sizes alone: what rows and parts go by
+  ChannelBlocks channels_;  // as they are gone over
   ColumnBlocks columns_;
   int64_t pitch_, part_elements_, parts_;
   int64_t round_;  // parts whose sums there is memory for at once

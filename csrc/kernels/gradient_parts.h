@@ -22,6 +22,25 @@ inline int64_t count_parts(int64_t rows, int64_t other_tasks) {
   return max_of(1, min_of(wanted, ceil_div(rows, tuning::gradient_part_rows)));
 }
 
+// Channels cut into blocks of nearly one size, each of whole grains but for the last one.
+struct ChannelBlocks {
+  int64_t channels, grain, count;
+
+  ChannelBlocks(int64_t all, int64_t grain_channels, int64_t blocks)
+      : channels(all), grain(grain_channels), count(max_of(1, min_of(blocks, all / grain))) {}
+  // With at most so many channels in each, as far as grains allow.
+  static ChannelBlocks of(int64_t all, int64_t grain, int64_t most) {
+    return {all, grain, ceil_div(all / grain, max_of(1, most / grain))};
+  }
+  int64_t begin(int64_t i) const {
+    return i < count ? channels / grain * i / count * grain : channels;
+  }
+  int64_t end(int64_t i) const { return begin(i + 1); }
+  int64_t largest() const {
+    return min_of(channels, ceil_div(channels / grain, count) * grain + channels % grain);
+  }
+};
+
 // Rows that a block of rows of outputs holds: of outputs themselves, of the input and of the
 // output's gradient. `dx_reach`: rows of the latter that a row of the input's gradient reaches; 0
 // where that is not made on the way.

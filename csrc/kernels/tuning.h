@@ -143,7 +143,9 @@ constexpr int64_t source_plane_taps = 8;
 // cores of a Zen 5 took, in ms, with 160, 320 and 480 thousand bytes for 3x3 at stride 2 on 4
 // images of 228x228x144 14.7, 12.4 and 12.6, on 8 of 75x75x480 10.3, 9.8 and 9.4, for 3x3 on 4 of
 // 150x150x288 20.7, 20.0 and 17.2.
-constexpr int64_t fetched_gradient_bytes = 400 * 1024;
+constexpr int64_t fetched_gradient_bytes = 200 * 1024;
+constexpr int64_t fetched_part_bytes = 80 * 1024;
+constexpr int64_t least_part_vectors = 2;
 
 // The kernel's gradient stages the input for kernels of at least so many taps: 1.4 times as fast
 // for 27x27, but 0.8 times for 3x3 to 7x7.
