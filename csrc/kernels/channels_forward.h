@@ -65,6 +65,13 @@ bool channels_forward_of_block(const Call& call) {
   const Blocks channels(p.channels, ceil_div(wanted, direct ? p.multiplier : copies));
   const RowBlocks rows(p.out_height, rows_together(distance), p.batch * channels.count, call.tasks,
                        call.threads);
+  // Weights that evict each other are copied: a block's by the task that uses them, which then has
+  // them near, if it is the only one.
+  const int64_t largest_block =
+      (channels.end(channels.count - 1) - channels.begin(channels.count - 1)) * p.multiplier;
+  const bool copies_weights = kernel.evicts && p.batch * rows.count == 1 &&
+                              kernel.block_bytes(largest_block, p) <= tuning::copied_weights_bytes;
+  if (!copies_weights && !kernel.separate(p, call.threads)) return false;
 
   return parallel(p.batch * channels.count * rows.count, call.threads, [&](int64_t task) {
     const int64_t row = task % rows.count;
@@ -84,8 +91,9 @@ bool channels_forward_of_block(const Call& call) {
     const int64_t row_bytes =
         in_place ? 0 : round_up(p.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
     const int64_t made_bytes = block_aside ? results.bytes() : 4 * row_bytes;
+    const int64_t weights = copies_weights ? kernel.block_bytes(block_outputs, p) : 0;
     char* scratch = static_cast<char*>(
-        thread_scratch(static_cast<size_t>(ring + taps + clipped.bytes() + made_bytes)));
+        thread_scratch(static_cast<size_t>(ring + taps + clipped.bytes() + made_bytes + weights)));
     if (scratch == nullptr) return false;
 
     RowSource<T> source{};
@@ -103,6 +111,10 @@ bool channels_forward_of_block(const Call& call) {
     char* const row_taps = scratch + ring;
     char* const places = row_taps + taps;
     char* const rows_made = places + clipped.bytes();
+    PackedKernel<A> copied;
+    if (copies_weights) copied.use_block(kernel, co0, block_outputs, p, rows_made + made_bytes);
+    const PackedKernel<A>& w = copies_weights ? copied : kernel;
+    const int64_t first_weight = copies_weights ? 0 : co0;
     const Finish<A> finish{bias.data != nullptr ? bias.data + co0 : nullptr, clamp, p.activation,
                            static_cast<A>(p.alpha), streams && !block_aside};
     const int64_t begin = rows.begin(row), end = rows.end(row);
@@ -111,8 +123,8 @@ bool channels_forward_of_block(const Call& call) {
       T* const y_rows = reinterpret_cast<T*>(rows_made);
       const RowMaker<T, T> maker{plans,
                                  source,
-                                 kernel,
-                                 co0,
+                                 w,
+                                 first_weight,
                                  block_aside ? TargetView<T>{y_rows, 0, block_outputs, 1} : y,
                                  z,
                                  block_aside ? results.row_elements() : 0,
@@ -129,8 +141,8 @@ bool channels_forward_of_block(const Call& call) {
       A* const z_rows = y_rows + 2 * row_elements;
       const RowMaker<T, A> maker{plans,
                                  source,
-                                 kernel,
-                                 co0,
+                                 w,
+                                 first_weight,
                                  {y_rows, 0, pitch, 1},
                                  {z.data != nullptr ? z_rows : nullptr, 0, pitch, 1},
                                  row_elements,

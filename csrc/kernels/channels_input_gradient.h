@@ -135,7 +135,7 @@ class InputGradient {
   bool make(const Call& call, bool may_be_direct) {
     const depthwise_params& p = *call.params;
     if (!kernel_.pack(static_cast<const T*>(call.kernel), p, call.threads) ||
-        !plans_.make_gradient(p, least_tile_columns) ||
+        !kernel_.separate(p, call.threads) || !plans_.make_gradient(p, least_tile_columns) ||
         !clipped_.make(plans_, kernel_, p, p.out_height, call.threads)) {
       return false;
     }

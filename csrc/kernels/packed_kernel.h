@@ -8,13 +8,15 @@
 namespace depthwise::DW_ISA {
 
 // Tap (i, j) of output channel co is at data[i * row + j * column + co]. The caller's array is used
-// where it already is like that, unless the taps of a large kernel would evict each other from the
-// caches; full vectors can be read at every tap in either case. A large kernel is worked on by
-// `threads` threads.
+// where it already is like that; full vectors can be read at every tap in either case. A large
+// kernel is worked on by `threads` threads.
 template <class A>
 struct PackedKernel {
   const A* data = nullptr;
   int64_t row = 0, column = 0;
+  // Whether the taps of a large kernel, which are used again and again, evict each other from the
+  // caches there: separate() then, or blocks of channels copied.
+  bool evicts = false;
   CallMemory memory;
 
   template <class T>
@@ -24,27 +26,46 @@ struct PackedKernel {
     const bool side_by_side =
         (p.multiplier == 1 || s.multiplier == 1) && (p.channels == 1 || s.channel == p.multiplier);
     if constexpr (sizeof(T) == sizeof(A)) {
-      if (side_by_side && outputs >= lanes<A> && !evicts(s.column, p)) {
+      if (side_by_side && outputs >= lanes<A>) {
         data = from;
         row = s.row;
         column = s.column;
+        evicts = falls_together(column, p);
         return true;
       }
     }
-    column = round_up(outputs, lanes<A>);
-    if (evicts(column, p)) column += lanes<A>;
-    row = p.kernel_width * column;
-    if (!memory.allocate((p.kernel_height * row + lanes<A>)*static_cast<int64_t>(sizeof(A)))) {
-      return false;
-    }
-    A* const packed = memory.as<A>();
-    data = packed;
-    return parallel(p.kernel_height, threads_for(p, threads), [&](int64_t i) {
-      for (int64_t j = 0; j < p.kernel_width; ++j) {
-        pack_tap(packed + i * row + j * column, from + i * s.row + j * s.column, s, p);
-      }
-      return true;
+    return copy_taps(p, threads, [&](A* to, int64_t i, int64_t j) {
+      pack_tap(to, from + i * s.row + j * s.column, s, p);
     });
+  }
+
+  // Copies the weights to where they do not evict each other.
+  bool separate(const depthwise_params& p, int threads) {
+    if (!evicts) return true;
+    evicts = false;
+    const A* const from = data;
+    const int64_t from_row = row, from_column = column, outputs = p.channels * p.multiplier;
+    return copy_taps(p, threads, [&](A* to, int64_t i, int64_t j) {
+      convert_span(to, from + i * from_row + j * from_column, 1, outputs);
+    });
+  }
+
+  // Bytes for the weights of so many channels, and these: those of `whole` from `first` on.
+  static int64_t block_bytes(int64_t outputs, const depthwise_params& p) {
+    return p.kernel_height * p.kernel_width * round_up(outputs, lanes<A>) *
+           static_cast<int64_t>(sizeof(A));
+  }
+  void use_block(const PackedKernel& whole, int64_t first, int64_t outputs,
+                 const depthwise_params& p, void* room) {
+    A* to = static_cast<A*>(room);
+    data = to;
+    column = round_up(outputs, lanes<A>);
+    row = p.kernel_width * column;
+    for (int64_t i = 0; i < p.kernel_height; ++i) {
+      for (int64_t j = 0; j < p.kernel_width; ++j, to += column) {
+        convert_span(to, whole.data + i * whole.row + j * whole.column + first, 1, outputs);
+      }
+    }
   }
 
   // The weights of one output channel, row after row.
@@ -79,9 +100,25 @@ struct PackedKernel {
   }
 
  private:
+  // Memory for all taps, filled by copy(to, i, j).
+  bool copy_taps(const depthwise_params& p, int threads, auto&& copy) {
+    column = round_up(p.channels * p.multiplier, lanes<A>);
+    if (falls_together(column, p)) column += lanes<A>;
+    row = p.kernel_width * column;
+    if (!memory.allocate((p.kernel_height * row + lanes<A>)*static_cast<int64_t>(sizeof(A)))) {
+      return false;
+    }
+    A* const packed = memory.as<A>();
+    data = packed;
+    return parallel(p.kernel_height, threads_for(p, threads), [&](int64_t i) {
+      for (int64_t j = 0; j < p.kernel_width; ++j) copy(packed + i * row + j * column, i, j);
+      return true;
+    });
+  }
+
   // Whether taps so many elements apart fall into so few sets of the caches that they evict each
   // other before they are used again.
-  static bool evicts(int64_t apart, const depthwise_params& p) {
+  static bool falls_together(int64_t apart, const depthwise_params& p) {
     return p.kernel_height * p.kernel_width >= tuning::evicting_taps &&
            apart * static_cast<int64_t>(sizeof(A)) % tuning::evicting_bytes == 0;
   }

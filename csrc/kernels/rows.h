@@ -190,7 +190,10 @@ struct RowSource {
   void use_ring(void* memory, int64_t rows, int64_t staged) {
     direct = false;
     copies = staged;
-    pitch = staged_pitch(channels * copies);
+    // Columns that touch there, and do not cross too many lines, touch here: a row is one run.
+    const bool touches = copies == 1 && image.channel == 1 && image.column == channels;
+    const bool is_dense = touches && channels >= lanes<A> && channels % (lanes<A> / 2) == 0;
+    pitch = is_dense ? channels : staged_pitch(channels * copies);
     ring_rows = rows;
     ring = static_cast<A*>(memory);
     line = ring + rows * row_elements(width, pitch);
