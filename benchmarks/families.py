@@ -23,6 +23,8 @@ def family(case: Case, isa: str, what: str) -> str:
 
     - scale: one tap without padding, but for channels-last images with channels for a vector, a stride along columns
       and no multiplier;
+    - channels: a channels-last image with a stride and channels for more than a quarter of a vector, but not for one,
+      without a multiplier, and few taps (`takes_few` in csrc/kernels/channels_forward.h);
     - pixels: a channels-last image with output channels for half of a vector, or with unit steps for five eighths;
     - channels: a channels-last image with output channels for a third of a vector, or a channels-first one whose
       planes are transposed (csrc/kernels/table.cc);
@@ -44,6 +46,8 @@ def family(case: Case, isa: str, what: str) -> str:
     if what == "inference":
         if _is_scale(case, lanes):
             return "scale"
+        if _is_few(case, isa, lanes):
+            return "channels"
         if last and 8 * outputs <= (5 if case.strides[1] == 1 else 4) * lanes:
             return "pixels"
         if _is_in_place(case, lanes):
@@ -55,6 +59,17 @@ def family(case: Case, isa: str, what: str) -> str:
     axes = zip((case.height, case.width), case.kernel, case.dilation, strict=True)
     in_proportion = all((kernel - 1) * rate <= PROPORTION * (size + kernel) for size, kernel, rate in axes)
     return "columns" if in_proportion else "channels"
+
+
+def _is_few(case: Case, isa: str, lanes: int) -> bool:
+    strides, taps = math.prod(case.strides), math.prod(case.kernel)
+    permutes = isa in ("avx2", "avx512") and case.dtype == "float32"
+    fits = case.data_format == "channels_last" and lanes < 4 * case.channels < 4 * lanes
+    if not permutes or not fits or case.multiplier > 1 or strides == 1:
+        return False
+    width = case.output_size[1]
+    vectors = math.ceil(width * case.channels / lanes)
+    return 3 * width * taps < 2 * (5 * width * strides + vectors * taps)
 
 
 def _is_in_place(case: Case, lanes: int) -> bool:

@@ -22,156 +22,224 @@ void move_row(const TargetView<T>& target, int64_t h, int64_t width, const Compu
   }
 }
 
+// Few channels and a stride: staging rows, pixel by pixel, takes longer than to go over pixels with
+// most lanes empty, each read in place, unless there are many taps. Two cores of a Zen 4 took,
+// along pixels and like this, in us, for 3x3 at stride 3 on 85x85x5 11.5 and 8.0, on 130x130x8 15.3
+// and 11.7, at stride 2 on 112x112x8 13.8 and 10.7, for 5x5 at stride 2 17.6 and 19.3; where rows
+// were staged along channels, for 3x3 at stride 2 on 60x60x12 7.6 and 5.9, for 5x5 on
+// 112x112x14 27.9 and 20.1; with less than 5 channels it is slower.
 template <class T>
-bool channels_forward_of_block(const Call& call) {
-  using A = Compute<T>;
-  const depthwise_params& p = *call.params;
-  const int64_t outputs = p.channels * p.multiplier;
-  PackedKernel<A> kernel;
-  PackedBias<A> bias;
-  ClassPlans plans;
-  ClippedTiles<A> clipped;
-  if (!kernel.pack(static_cast<const T*>(call.kernel), p, call.threads) ||
-      !bias.pack(static_cast<const T*>(call.bias), outputs) ||
-      !plans.make_forward(p, least_tile_columns) ||
-      !clipped.make(plans, kernel, p, p.in_height, call.threads)) {
+bool takes_few(const depthwise_params& p) {
+  constexpr int64_t n = lanes<Compute<T>>;
+  const int64_t strides = p.stride_height * p.stride_width;
+  if (!repeats_on_load<T>(2) || p.layout != DEPTHWISE_CHANNELS_LAST || p.multiplier != 1 ||
+      strides == 1 || p.channels >= n || 4 * p.channels <= n) {
     return false;
   }
-  bool direct =
-      RowSource<T>::can_be_direct(p.channels, p.multiplier, p.x.channel, DEPTHWISE_LINEAR) &&
-      !stage_pays<T>(p, p.x);
-  bool in_place = p.y.channel == 1 && (call.preactivation == nullptr || p.saved.channel == 1);
-  if (!is_compute_type<T>) {  // both or neither: a tile reads and writes one type
-    direct = in_place = direct && in_place && tiles_convert<T>(plans, clipped.zeros != nullptr);
-  }
-  const int64_t distance = pair_distance<A>(plans, clipped.zeros != nullptr);
-  const int64_t ring_rows = min_of(plans.row_reach(distance), max_of(1, p.in_height));
-  const int64_t hot_rows = min_of(ring_rows, p.kernel_height) + 1;
-  const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
-  const bool large = fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
-  const bool fetches = large && reads_most_rows(p);
-  const bool asks = fetches && image_bytes<T>(p) >= tuning::memory_bytes;
-  const ClampRange<A> clamp = clamp_range<A>(p.activation);
-  const bool streams =
-      in_place && streaming_pays<T>(p.batch * p.out_height * p.out_width * outputs);
-  const bool aside = streams && call.preactivation == nullptr &&
-                     !(clamp.is_clamp && has_whole_lines<T>(call.y, p.y, outputs));
-  const int64_t copies = direct ? 1 : RowSource<T>::staged_copies(p);
-  const int64_t near_rows = (plans.rows[0].overlaps() ? hot_rows : 0) + (aside ? 2 : 0);
-  const int64_t wanted =
-      direct ? direct_block<T>(p, outputs, near_rows, p.in_width, p.out_height, tasks, fetches)
-             : staged_block<A>(p.channels * copies, p.multiplier / copies, hot_rows, p.in_width,
-                               tasks, most_staged_vectors(p.x, p.in_width, large));
-  const Blocks channels(p.channels, ceil_div(wanted, direct ? p.multiplier : copies));
-  const RowBlocks rows(p.out_height, rows_together(distance), p.batch * channels.count, call.tasks,
-                       call.threads);
-  // Weights that evict each other are copied: a block's by the task that uses them, which then has
-  // them near, if it is the only one.
-  const int64_t largest_block =
-      (channels.end(channels.count - 1) - channels.begin(channels.count - 1)) * p.multiplier;
-  const bool copies_weights = kernel.evicts && p.batch * rows.count == 1 &&
-                              kernel.block_bytes(largest_block, p) <= tuning::copied_weights_bytes;
-  if (!copies_weights && !kernel.separate(p, call.threads)) return false;
+  // In cycles for a row of results: those to move a pixel were 5, those of a tap 1.5 and 1.
+  const int64_t taps = p.kernel_height * p.kernel_width;
+  const int64_t vectors = ceil_div(p.out_width * p.channels, n);
+  return 3 * p.out_width * taps < 2 * (5 * p.out_width * strides + vectors * taps);
+}
 
-  return parallel(p.batch * channels.count * rows.count, call.threads, [&](int64_t task) {
-    const int64_t row = task % rows.count;
-    const int64_t block = task / rows.count % channels.count;
-    const int64_t image = task / rows.count / channels.count;
-    const int64_t c0 = channels.begin(block), count = channels.end(block) - c0;
-    const int64_t co0 = c0 * p.multiplier, block_outputs = count * p.multiplier;
-    const int64_t pitch = RowSource<T>::staged_pitch(block_outputs);
+// What a call needs, and the blocks of channels and rows that its tasks make.
+template <class T>
+class ChannelsForward {
+ public:
+  using A = Compute<T>;
+
+  explicit ChannelsForward(const Call& call)
+      : call_(call), p_(*call.params), outputs_(p_.channels * p_.multiplier) {}
+
+  bool run() {
+    if (!make_weights()) return false;
+    choose_ways();
+    cut();
+    if (!copies_weights_ && !kernel_.separate(p_, call_.threads)) return false;
+    const int64_t blocks = channels_.count * rows_.count;
+    return parallel(p_.batch * blocks, call_.threads, [&](int64_t task) {
+      return make_block(task / blocks, task / rows_.count % channels_.count, task % rows_.count);
+    });
+  }
+
+ private:
+  // One block of channels of an image: the `outputs` from `first` on.
+  struct Block {
+    int64_t begin, end;  // rows of results
+    int64_t outputs;
+    const PackedKernel<A>* weights;
+    int64_t first_weight;
+    TargetView<T> y, z;
+    Finish<A> finish;
+    char *taps, *places, *made;  // scratch
+  };
+
+  bool make_weights() {
+    return kernel_.pack(static_cast<const T*>(call_.kernel), p_, call_.threads) &&
+           bias_.pack(static_cast<const T*>(call_.bias), outputs_) &&
+           plans_.make_forward(p_, least_tile_columns) &&
+           clipped_.make(plans_, kernel_, p_, p_.in_height, call_.threads);
+  }
+
+  // How rows are read and written.
+  void choose_ways() {
+    const bool can_clip = clipped_.zeros != nullptr;
+    direct_ =
+        (takes_few<T>(p_) && p_.x.channel == 1) ||
+        (RowSource<T>::can_be_direct(p_.channels, p_.multiplier, p_.x.channel, DEPTHWISE_LINEAR) &&
+         !stage_pays<T>(p_, p_.x));
+    in_place_ = p_.y.channel == 1 && (call_.preactivation == nullptr || p_.saved.channel == 1);
+    if (!is_compute_type<T>) {  // both or neither: a tile reads and writes one type
+      direct_ = in_place_ = direct_ && in_place_ && tiles_convert<T>(plans_, can_clip);
+    }
+    copies_ = direct_ ? 1 : RowSource<T>::staged_copies(p_);
+    distance_ = pair_distance<A>(plans_, can_clip);
+    ring_rows_ = min_of(plans_.row_reach(distance_), max_of(1, p_.in_height));
+    streams_ = in_place_ && streaming_pays<T>(p_.batch * p_.out_height * p_.out_width * outputs_);
+    const bool tiles_stream =
+        clamp_range<A>(p_.activation).is_clamp && has_whole_lines<T>(call_.y, p_.y, outputs_);
+    aside_ = streams_ && call_.preactivation == nullptr && !tiles_stream;
+  }
+
+  void cut() {
+    const int64_t hot_rows = min_of(ring_rows_, p_.kernel_height) + 1;
+    const int64_t near_rows = (plans_.rows[0].overlaps() ? hot_rows : 0) + (aside_ ? 2 : 0);
+    const int64_t tasks = ceil_div(call_.tasks, max_of(1, p_.batch));
+    const bool large = fetching_pays<T>(p_.batch * p_.in_height * p_.in_width * p_.channels);
+    const bool fetches = large && reads_most_rows(p_);
+    asks_ = fetches && image_bytes<T>(p_) >= tuning::memory_bytes;
+    const int64_t wanted =
+        direct_
+            ? direct_block<T>(p_, outputs_, near_rows, p_.in_width, p_.out_height, tasks, fetches)
+            : staged_block<A>(p_.channels * copies_, p_.multiplier / copies_, hot_rows, p_.in_width,
+                              tasks, most_staged_vectors(p_.x, p_.in_width, large));
+    channels_ = Blocks(p_.channels, ceil_div(wanted, direct_ ? p_.multiplier : copies_));
+    rows_ = RowBlocks(p_.out_height, rows_together(distance_), p_.batch * channels_.count,
+                      call_.tasks, call_.threads);
+    // Weights that evict each other are copied: a block's by the task that uses them, which then
+    // has them near, if it is the only one.
+    const int64_t last = channels_.count - 1;
+    const int64_t largest = (channels_.end(last) - channels_.begin(last)) * p_.multiplier;
+    copies_weights_ = kernel_.evicts && p_.batch * rows_.count == 1 &&
+                      kernel_.block_bytes(largest, p_) <= tuning::copied_weights_bytes;
+  }
+
+  bool make_block(int64_t image, int64_t block, int64_t rows) const {
+    const int64_t c0 = channels_.begin(block), count = channels_.end(block) - c0;
+    const int64_t co0 = c0 * p_.multiplier;
+    Block b{};
+    b.begin = rows_.begin(rows);
+    b.end = rows_.end(rows);
+    b.outputs = count * p_.multiplier;
+    b.y = target_at<T>(call_.y, p_.y, image, co0);
+    b.z = target_at<T>(call_.preactivation, p_.saved, image, co0);
+    RowsAside<T> aside(p_.out_width, b.outputs);
+    const bool is_aside = aside_ && aside.pays(b.y);
     const int64_t ring =
-        direct ? 0 : RowSource<T>::ring_bytes(ring_rows, p.in_width, count * copies);
+        direct_ ? 0 : RowSource<T>::ring_bytes(ring_rows_, p_.in_width, count * copies_);
     const int64_t taps =
-        round_up(2 * p.kernel_height * static_cast<int64_t>(sizeof(RowTaps<T>)), 64);
-    const TargetView<T> y = target_at<T>(call.y, p.y, image, co0);
-    const TargetView<T> z = target_at<T>(call.preactivation, p.saved, image, co0);
-    const RowsAside<T> results{p.out_width, block_outputs};
-    const bool block_aside = aside && results.pays(y);
-    const int64_t row_bytes =
-        in_place ? 0 : round_up(p.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
-    const int64_t made_bytes = block_aside ? results.bytes() : 4 * row_bytes;
-    const int64_t weights = copies_weights ? kernel.block_bytes(block_outputs, p) : 0;
-    char* scratch = static_cast<char*>(
-        thread_scratch(static_cast<size_t>(ring + taps + clipped.bytes() + made_bytes + weights)));
+        round_up(2 * p_.kernel_height * static_cast<int64_t>(sizeof(RowTaps<T>)), 64);
+    const int64_t weights = copies_weights_ ? kernel_.block_bytes(b.outputs, p_) : 0;
+    const int64_t made = is_aside ? aside.bytes() : in_place_ ? 0 : 4 * row_bytes(b.outputs);
+    char* const scratch = static_cast<char*>(
+        thread_scratch(static_cast<size_t>(ring + taps + clipped_.bytes() + weights + made)));
     if (scratch == nullptr) return false;
+    b.taps = scratch + ring;
+    b.places = b.taps + taps;
+    char* const copied = b.places + clipped_.bytes();
+    b.made = copied + weights;
 
     RowSource<T> source{};
-    source.image = image_at<T>(call.x, p.x, image, c0);
-    source.width = p.in_width;
+    source.image = image_at<T>(call_.x, p_.x, image, c0);
+    source.width = p_.in_width;
+    source.height = asks_ ? p_.in_height : 0;
     source.channels = count;
-    source.multiplier = p.multiplier;
+    source.multiplier = p_.multiplier;
     source.activation = DEPTHWISE_LINEAR;
-    if (direct) {
+    if (direct_) {
       source.use_direct();
     } else {
-      source.use_ring(scratch, ring_rows, copies);
+      source.use_ring(scratch, ring_rows_, copies_);
     }
-    if (asks) source.height = p.in_height;
-    char* const row_taps = scratch + ring;
-    char* const places = row_taps + taps;
-    char* const rows_made = places + clipped.bytes();
-    PackedKernel<A> copied;
-    if (copies_weights) copied.use_block(kernel, co0, block_outputs, p, rows_made + made_bytes);
-    const PackedKernel<A>& w = copies_weights ? copied : kernel;
-    const int64_t first_weight = copies_weights ? 0 : co0;
-    const Finish<A> finish{bias.data != nullptr ? bias.data + co0 : nullptr, clamp, p.activation,
-                           static_cast<A>(p.alpha), streams && !block_aside};
-    const int64_t begin = rows.begin(row), end = rows.end(row);
-    if (in_place) {
-      const Clipping<T> clipping = clipped.template with<T>(places);
-      T* const y_rows = reinterpret_cast<T*>(rows_made);
-      const RowMaker<T, T> maker{plans,
-                                 source,
-                                 w,
-                                 first_weight,
-                                 block_aside ? TargetView<T>{y_rows, 0, block_outputs, 1} : y,
-                                 z,
-                                 block_aside ? results.row_elements() : 0,
-                                 finish,
-                                 reinterpret_cast<RowTaps<T>*>(row_taps),
-                                 clipping};
-      maker.make_each(begin, end, distance, [&](int64_t h, int64_t i) {
-        if (block_aside) results.put(y, h, y_rows + i * results.row_elements());
-      });
+    PackedKernel<A> own;
+    if (copies_weights_) own.use_block(kernel_, co0, b.outputs, p_, copied);
+    b.weights = copies_weights_ ? &own : &kernel_;
+    b.first_weight = copies_weights_ ? 0 : co0;
+    b.finish = {bias_.data != nullptr ? bias_.data + co0 : nullptr, clamp_range<A>(p_.activation),
+                p_.activation, static_cast<A>(p_.alpha), streams_ && !is_aside};
+    if (is_aside) {
+      aside.use(b.made);
+      make_aside(source, b, aside);
+    } else if (in_place_) {
+      make_in_place(source, b, b.y, 0, [](int64_t, int64_t) {});
     } else {
-      const Clipping<A> clipping = clipped.template with<A>(places);
-      const int64_t row_elements = row_bytes / static_cast<int64_t>(sizeof(A));
-      A* const y_rows = reinterpret_cast<A*>(rows_made);
-      A* const z_rows = y_rows + 2 * row_elements;
-      const RowMaker<T, A> maker{plans,
-                                 source,
-                                 w,
-                                 first_weight,
-                                 {y_rows, 0, pitch, 1},
-                                 {z.data != nullptr ? z_rows : nullptr, 0, pitch, 1},
-                                 row_elements,
-                                 finish,
-                                 reinterpret_cast<RowTaps<A>*>(row_taps),
-                                 clipping};
-      maker.make_each(begin, end, distance, [&](int64_t h, int64_t i) {
-        move_row(y, h, p.out_width, y_rows + i * row_elements, pitch, block_outputs);
-        if (z.data == nullptr) return;
-        move_row(z, h, p.out_width, z_rows + i * row_elements, pitch, block_outputs);
-      });
+      make_apart(source, b);
     }
-    if (streams) finish_streaming();
+    if (streams_) finish_streaming();
     return true;
-  });
-}
+  }
+
+  void make_in_place(RowSource<T>& source, const Block& b, const TargetView<T>& to, int64_t second,
+                     auto&& after_row) const {
+    const Clipping<T> clipping = clipped_.template with<T>(b.places);
+    RowTaps<T>* const taps = reinterpret_cast<RowTaps<T>*>(b.taps);
+    const RowMaker<T, T> maker{plans_, source, *b.weights, b.first_weight, to,
+                               b.z,    second, b.finish,   taps,           clipping};
+    maker.make_each(b.begin, b.end, distance_, after_row);
+  }
+
+  void make_aside(RowSource<T>& source, const Block& b, const RowsAside<T>& aside) const {
+    make_in_place(source, b, aside.target(), aside.row_elements(),
+                  [&](int64_t h, int64_t i) { aside.put(b.y, h, i); });
+  }
+
+  // Rows that cannot be written in place are made in scratch, then moved.
+  void make_apart(RowSource<T>& source, const Block& b) const {
+    const Clipping<A> clipping = clipped_.template with<A>(b.places);
+    const int64_t row = row_bytes(b.outputs) / static_cast<int64_t>(sizeof(A));
+    const int64_t pitch = RowSource<T>::staged_pitch(b.outputs);
+    A* const y_rows = reinterpret_cast<A*>(b.made);
+    A* const z_rows = y_rows + 2 * row;
+    const TargetView<A> to{y_rows, 0, pitch, 1};
+    const TargetView<A> kept{b.z.data != nullptr ? z_rows : nullptr, 0, pitch, 1};
+    RowTaps<A>* const taps = reinterpret_cast<RowTaps<A>*>(b.taps);
+    const RowMaker<T, A> maker{plans_, source, *b.weights, b.first_weight, to,
+                               kept,   row,    b.finish,   taps,           clipping};
+    maker.make_each(b.begin, b.end, distance_, [&](int64_t h, int64_t i) {
+      move_row(b.y, h, p_.out_width, y_rows + i * row, pitch, b.outputs);
+      if (b.z.data != nullptr) move_row(b.z, h, p_.out_width, z_rows + i * row, pitch, b.outputs);
+    });
+  }
+
+  int64_t row_bytes(int64_t outputs) const {
+    const int64_t pitch = RowSource<T>::staged_pitch(outputs);
+    return round_up(p_.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
+  }
+
+  const Call& call_;
+  const depthwise_params& p_;
+  int64_t outputs_;
+  PackedKernel<A> kernel_;
+  PackedBias<A> bias_;
+  ClassPlans plans_;
+  ClippedTiles<A> clipped_;
+  bool direct_ = false, in_place_ = false;
+  int64_t copies_ = 1;  // of each channel of the input, staged
+  int64_t distance_ = 0, ring_rows_ = 0;
+  bool asks_ = false, streams_ = false;
+  bool aside_ = false;           // results go past the caches, but not from tiles
+  bool copies_weights_ = false;  // each task its own
+  Blocks channels_{0, 1};
+  RowBlocks rows_{0, 1, 1, 1, 1};
+};
 
 template <class T>
 bool channels_forward(const Call& call) {
   const depthwise_params& p = *call.params;
   const ColumnBlocks blocks =
       column_blocks<Compute<T>>(p, forward_bytes<Compute<T>>(p), p.out_width);
-  if (blocks.count == 1) return channels_forward_of_block<T>(call);
-  for (int64_t i = 0; i < blocks.count; ++i) {
-    PartOfCall<T> part(call);
-    part.take_results(blocks.begin(i), blocks.end(i));
-    if (!channels_forward_of_block<T>(part.call)) return false;
-  }
-  return true;
+  return over_column_blocks<T>(call, blocks, &PartOfCall<T>::take_results,
+                               [](const Call& part) { return ChannelsForward<T>(part).run(); });
 }
 
 }  // namespace depthwise::DW_ISA

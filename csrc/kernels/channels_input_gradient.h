@@ -171,7 +171,7 @@ class InputGradient {
   int64_t scratch_bytes(const depthwise_params& p, int64_t outputs) const {
     constexpr int64_t overrun = most_summed * lanes<A> * static_cast<int64_t>(sizeof(A));
     const int64_t besides = taps_bytes(p) + clipped_.bytes();
-    if (in_place_) return besides + (aside_ ? RowsAside<T>{p.in_width, outputs}.bytes() : 0);
+    if (in_place_) return besides + (aside_ ? RowsAside<T>(p.in_width, outputs).bytes() : 0);
     return besides + 2 * row_bytes(p, outputs) + overrun;
   }
 
@@ -188,22 +188,15 @@ class InputGradient {
     if (in_place_) {
       RowTaps<T>* const taps = reinterpret_cast<RowTaps<T>*>(scratch);
       const Clipping<T> clipping = clipped_.template with<T>(places);
-      T* const rows = reinterpret_cast<T*>(places + clipped_.bytes());
-      const RowsAside<T> made{p.in_width, count};
-      const bool aside = aside_ && made.pays(dx);
-      const RowMaker<T, T> maker{plans_,
-                                 dz,
-                                 kernel_,
-                                 first_output,
-                                 aside ? TargetView<T>{rows, 0, count, 1} : dx,
-                                 no_preactivation,
-                                 aside ? made.row_elements() : 0,
-                                 finish_,
-                                 taps,
-                                 clipping,
-                                 along};
+      RowsAside<T> rows(p.in_width, count);
+      const bool aside = aside_ && rows.pays(dx);
+      rows.use(places + clipped_.bytes());
+      const TargetView<T> to = aside ? rows.target() : dx;
+      const int64_t second = aside ? rows.row_elements() : 0;
+      const RowMaker<T, T> maker{plans_, dz,      kernel_, first_output, to,   no_preactivation,
+                                 second, finish_, taps,    clipping,     along};
       maker.make_each(begin, end, distance_, [&](int64_t h, int64_t i) {
-        if (aside) made.put(dx, h, rows + i * made.row_elements());
+        if (aside) rows.put(dx, h, i);
       });
       if (finish_.stream || aside) finish_streaming();
       return;
@@ -295,13 +288,8 @@ bool channels_input_gradient(const Call& call) {
   const depthwise_params& p = *call.params;
   const ColumnBlocks blocks =
       column_blocks<Compute<T>>(p, input_gradient_bytes<Compute<T>>(p), p.in_width);
-  if (blocks.count == 1) return channels_input_gradient_of_block<T>(call);
-  for (int64_t i = 0; i < blocks.count; ++i) {
-    PartOfCall<T> part(call);
-    part.take_input_gradient(blocks.begin(i), blocks.end(i));
-    if (!channels_input_gradient_of_block<T>(part.call)) return false;
-  }
-  return true;
+  return over_column_blocks<T>(call, blocks, &PartOfCall<T>::take_input_gradient,
+                               channels_input_gradient_of_block<T>);
 }
 
 }  // namespace depthwise::DW_ISA

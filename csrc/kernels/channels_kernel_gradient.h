@@ -224,8 +224,8 @@ class TapGradient {
     const int64_t share =
         divides ? round_up(max_of(outputs_ / 8, least * lanes<A>), lanes<A>) : outputs_;
     const int64_t reach = (p_.kernel_height - 1) * p_.dilation_height + 1;
-    const auto fitting = [&](int64_t bytes) {
-      return staged_block<A>(outputs_, 1, reach + 1, p_.in_width, 1, INT64_MAX, bytes);
+    const auto fitting = [&](int64_t room) {
+      return staged_block<A>(outputs_, 1, reach + 1, p_.in_width, 1, INT64_MAX, room);
     };
     if (!fetches_) return min_of(share, fitting(tuning::staged_bytes));
     // Whole rows stream best, as long as what is staged of them fits.

@@ -150,6 +150,19 @@ struct PartOfCall {
   }
 };
 
+// Runs the call as a whole, or block by block, each of which `take` takes.
+template <class T>
+bool over_column_blocks(const Call& call, const ColumnBlocks& blocks,
+                        void (PartOfCall<T>::*take)(int64_t, int64_t), auto&& run) {
+  if (blocks.count == 1) return run(call);
+  for (int64_t i = 0; i < blocks.count; ++i) {
+    PartOfCall<T> part(call);
+    (part.*take)(blocks.begin(i), blocks.end(i));
+    if (!run(part.call)) return false;
+  }
+  return true;
+}
+
 }  // namespace depthwise::DW_ISA
 
 #endif  // DEPTHWISE_KERNELS_COLUMN_BLOCKS_H_

@@ -171,7 +171,9 @@ struct RowSource {
         p.kernel_height * p.kernel_width <= tuning::most_repeated_loads * p.multiplier * apart;
     return pays ? 1 : p.multiplier;
   }
-  bool repeats_on_load() const { return copies < multiplier; }
+  // Whether rows are given out with fewer elements than results, or fewer than fill a vector: for
+  // tiles that load as many as there are.
+  bool repeats_on_load() const { return copies < multiplier || (direct && channels < lanes<A>); }
   static int64_t staged_pitch(int64_t channels) { return round_up(channels, lanes<A>); }
   // Bytes of scratch for a ring over `channels` channels, with their copies.
   static int64_t ring_bytes(int64_t rows, int64_t width, int64_t channels) {

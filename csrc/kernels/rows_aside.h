@@ -36,30 +36,39 @@ inline void stream_bytes(char* to, const char* from, int64_t bytes) {
 
 // Two rows of one block's results, made aside.
 template <class T>
-struct RowsAside {
-  int64_t width, channels;
+class RowsAside {
+ public:
+  RowsAside(int64_t width, int64_t channels) : width_(width), channels_(channels) {}
 
   // Shorter runs would be mostly parts of lines.
-  bool pays(const TargetView<T>& target) const {
-    return target.column == channels ||
-           channels * static_cast<int64_t>(sizeof(T)) >= tuning::least_streamed_bytes;
+  bool pays(const TargetView<T>& place) const {
+    return place.column == channels_ || channels_ * element >= tuning::least_streamed_bytes;
   }
-  int64_t row_elements() const {
-    return round_up(width * channels * static_cast<int64_t>(sizeof(T)), line_bytes) /
-           static_cast<int64_t>(sizeof(T));
-  }
-  int64_t bytes() const { return 2 * row_elements() * static_cast<int64_t>(sizeof(T)); }
+  int64_t bytes() const { return 2 * row_elements() * element; }
+  void use(void* memory) { rows_ = static_cast<T*>(memory); }
 
-  // Row h to its place.
-  void put(const TargetView<T>& target, int64_t h, const T* row) const {
-    T* to = target.data + h * target.row;
+  // Where the first one is made, and from there to the second one.
+  TargetView<T> target() const { return {rows_, 0, channels_, 1}; }
+  int64_t row_elements() const {
+    return round_up(width_ * channels_ * element, line_bytes) / element;
+  }
+
+  // Row h, which is the first one (i = 0) or the second one, to its place.
+  void put(const TargetView<T>& place, int64_t h, int64_t i) const {
+    T* to = place.data + h * place.row;
+    const T* row = rows_ + i * row_elements();
     const auto stream = [&](int64_t elements) {
       stream_bytes(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(row),
-                   elements * static_cast<int64_t>(sizeof(T)));
+                   elements * element);
     };
-    if (target.column == channels) return stream(width * channels);
-    for (int64_t w = 0; w < width; ++w, to += target.column, row += channels) stream(channels);
+    if (place.column == channels_) return stream(width_ * channels_);
+    for (int64_t w = 0; w < width_; ++w, to += place.column, row += channels_) stream(channels_);
   }
+
+ private:
+  static constexpr int64_t element = sizeof(T);
+  int64_t width_, channels_;
+  T* rows_ = nullptr;
 };
 
 }  // namespace depthwise::DW_ISA

@@ -126,6 +126,8 @@ bool takes_all(const depthwise_params&) { return true; }
 #define DW_COLUMNS(kernel, T) along_longer<kernel, has_narrow_planes<T>>
 #define DW_KERNELS(T, dtype, code)                                                             \
   {"scale_forward_" dtype, Direction::forward, code, takes_scale<T>, scale_forward<T>},        \
+      {"channels_forward_" dtype "_few", Direction::forward, code, takes_few<T>,               \
+       DW_CHANNELS(channels_forward<T>, T)},                                                   \
       {"pixels_forward_" dtype, Direction::forward, code, takes_pixels<T>, pixels_forward<T>}, \
       {"columns_forward_" dtype "_in_place", Direction::forward, code, takes_strips<T>,        \
        strips_forward<T>},                                                                     \

@@ -139,10 +139,13 @@ constexpr int64_t row_ahead_bytes = 48 * 1024;
 // Planes with at least so many rows of adjacent taps go row by row of the source (planes.h).
 constexpr int64_t source_plane_taps = 8;
 
-// Rows of a block of the kernel's gradient where these come from memory. Training steps of two
-// cores of a Zen 5 took, in ms, with 160, 320 and 480 thousand bytes for 3x3 at stride 2 on 4
-// images of 228x228x144 14.7, 12.4 and 12.6, on 8 of 75x75x480 10.3, 9.8 and 9.4, for 3x3 on 4 of
-// 150x150x288 20.7, 20.0 and 17.2.
+// Rows of the input that a row of taps reaches in a block of the kernel's gradient, where these
+// come from memory: all channels if they are no more than the first, else blocks of the second, of
+// so many vectors at least. Training steps took two cores of a Zen 4, in ms, with 400 KiB for both,
+// with 200 and 100, 200 and 80, 200 and 60, for 3x3 on 16 of 19x19x2304 13.0, 10.8, 10.3 and 10.3,
+// on 4 of 38x38x960 4.9, 3.9, 3.9 and 3.9, on 32 of 8x8x1920 3.4, 3.1, 3.1 and 3.0, on 4 of
+// 150x150x288 21.0, 19.6, 19.3 and 19.7, at stride 2 on 8 of 75x75x480 8.0, 8.5, 8.4 and 10.1, for
+// 2x2 on 16 of 66x46x314 12.8, 12.7, 12.8 and 12.5 whole and 14.7 in two.
 constexpr int64_t fetched_gradient_bytes = 200 * 1024;
 constexpr int64_t fetched_part_bytes = 80 * 1024;
 constexpr int64_t least_part_vectors = 2;
