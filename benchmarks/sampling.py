@@ -55,6 +55,7 @@ FILES = {
     "gradient_parts.h": "set-up",
     "packed_kernel.h": "set-up",
     "pixels_forward.h": "set-up",
+    "rows_aside.h": "results",
     "table.cc": "set-up",
     "tuning.h": "set-up",
     "turned.h": "set-up",

@@ -15,6 +15,28 @@ from depthwise.spec import DataFormat
 FIRST = Case(9, 8, 3, (5, 5), data_format="channels_first")
 
 
+class TestFewChannelsAtAStride:
+    @pytest.mark.parametrize(
+        ("channels", "stride", "kernel", "kind"),
+        [
+            (5, 3, (3, 3), "channels"),
+            (4, 3, (3, 3), "pixels"),  # a quarter of a vector
+            (5, 1, (3, 3), "pixels"),
+            (8, 2, (3, 3), "channels"),  # 3 * 9 < 2 * (5 * 4 + 9 / 2)
+            (8, 2, (5, 5), "pixels"),  # 3 * 25 > 2 * (5 * 4 + 25 / 2)
+            (15, 2, (5, 5), "channels"),
+        ],
+    )
+    def test_few_taps_read_them_in_place(
+        self, channels: int, stride: int, kernel: tuple[int, int], kind: str
+    ) -> None:
+        case = Case(64, 64, channels, kernel, (stride, stride))
+        assert family(case, "avx512", "inference") == kind
+        if channels <= 8:  # only one of the rules is for these types
+            assert family(replace(case, dtype="bfloat16"), "avx512", "inference") == "pixels"
+            assert family(replace(case, multiplier=2, channels=4), "avx512", "inference") == "pixels"
+
+
 class TestTraining:
     @pytest.mark.parametrize(
         ("channels", "multiplier", "dtype", "isa", "kind"),

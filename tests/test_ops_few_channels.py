@@ -128,3 +128,40 @@ def test_a_weight_that_is_not_finite_meets_no_padding(value: float) -> None:
     touched = np.zeros(y.shape, bool)
     touched[:, 1:, 1:, 1] = True
     assert (np.isfinite(y) == ~touched).all()
+
+
+# Five and more channels at a stride are read in place, if taps are few (csrc/kernels/channels_forward.h), most lanes of
+# a vector being empty.
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("channels", [2, 3, 5, 7, 8, 12, 15])
+@pytest.mark.parametrize("strides", [(2, 2), (3, 3), (1, 3), (3, 1), (5, 4)])
+def test_channels_that_fill_no_vector_at_a_stride(dtype: str, channels: int, strides: tuple[int, int]) -> None:
+    for size, kernel in itertools.product(((7, 30), (19, 5), (3, 1)), ((3, 3), (2, 2), (1, 4), (5, 1))):
+        for padding, activation in (("same", "relu"), ("valid", None), (((2, 0), (0, 5)), "relu6")):
+            if padding == "valid" and (size[0] < kernel[0] or size[1] < kernel[1]):
+                continue
+            case = Case(size, kernel, channels, strides=strides, padding=padding, activation=activation)
+            check_exactly(replace(case, batch=2), dtype)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("channels", [5, 12])
+def test_channels_apart_in_memory_at_a_stride_give_the_same_bits(channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    x = rng.standard_normal((2, 11, 23, channels)).astype(np.float32)
+    kernel = rng.standard_normal((3, 3, channels, 1)).astype(np.float32)
+    y = depthwise.depthwise_conv2d(x, kernel, strides=2, padding="same")
+    apart = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -1, 0)), 0, -1)
+    assert_same_bits(depthwise.depthwise_conv2d(apart, kernel, strides=2, padding="same"), y, "y")
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_weights_that_are_not_finite_do_not_meet_padding_at_a_stride(value: float) -> None:
+    x = np.ones((1, 5, 9, 6), np.float32)
+    kernel = np.ones((3, 3, 6, 1), np.float32)
+    kernel[0, 0, 2] = value
+    y = depthwise.depthwise_conv2d(x, kernel, strides=2, padding=1)
+    assert np.isfinite(y[0, 0]).all() and np.isfinite(y[0, :, 0]).all()
+    assert not np.isfinite(y[0, 1:, 1:, 2]).any()
+    assert np.isfinite(np.delete(y, 2, axis=-1)).all()

@@ -41,6 +41,35 @@ def test_large_images_have_the_bits_of_small_ones(
         assert_same_bits(dx[one], small_pullback(small).x, f"dx of image {image}")
 
 
+# Columns that are no whole lines are made aside first, a row or two at a time (csrc/kernels/rows_aside.h).
+@pytest.mark.parametrize("channels", [72, 80, 40, 17])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_large_results_between_others_leave_these_alone(
+    channels: int, activation: str, dtype: type[np.floating[Any]]
+) -> None:
+    rng = np.random.default_rng(1)
+    height = -(-10 * 2**20 // (48 * channels * np.dtype(dtype).itemsize))
+    x = rng.standard_normal((1, height, 48, channels)).astype(dtype)
+    kernel = rng.standard_normal((3, 3, channels, 1)).astype(dtype)
+    options: dict[str, Any] = {"padding": "same", "activation": activation}
+    y, pullback = depthwise.depthwise_conv2d_vjp(x, kernel, **options)
+    dx = pullback(y).x
+    for before, after in ((0, 0), (1, 2), (16, 0)):
+        memory = np.full((1, height + 2, 48, before + channels + after), -7, dtype)
+        out = memory[:, 1:-1, :, before : before + channels]
+        depthwise.depthwise_conv2d(x, kernel, **options, out=out)
+        assert_same_bits(out, y, "y")
+        out[...] = -7
+        pullback(y, out=depthwise.Gradients(out, np.empty_like(kernel), None))
+        assert_same_bits(out, dx, "dx")
+        out[...] = -7
+        assert (memory == -7).all(), (before, after)
+    upside_down = np.empty_like(y)
+    depthwise.depthwise_conv2d(x, kernel, **options, out=upside_down[:, ::-1])
+    assert_same_bits(upside_down[:, ::-1], y, "y from the last row on")
+
+
 @pytest.mark.parametrize(("dilation", "sums"), [(1, "6.0 3.0"), (2**30, "2.0 3.0")])
 def test_a_stride_out_of_proportion_costs_no_time_on_a_large_image_either(
     dilation: int, sums: str, python: Callable[..., str]
