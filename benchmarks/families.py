@@ -65,7 +65,7 @@ def _is_few(case: Case, isa: str, lanes: int) -> bool:
     strides, taps = math.prod(case.strides), math.prod(case.kernel)
     permutes = isa in ("avx2", "avx512") and case.dtype == "float32"
     fits = case.data_format == "channels_last" and lanes < 4 * case.channels < 4 * lanes
-    if not permutes or not fits or case.multiplier > 1 or strides == 1:
+    if not permutes or not fits or case.multiplier > 1 or strides == 1 or taps == 1:
         return False
     width = case.output_size[1]
     vectors = math.ceil(width * case.channels / lanes)

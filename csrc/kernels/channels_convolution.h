@@ -236,13 +236,6 @@ bool stage_pays(const depthwise_params& p, const depthwise_image_strides& source
   return false;
 }
 
-// Whether results go past the caches: what is larger than a good part of the last one would be
-// evicted before anybody reads it, and until then stores have to read what they overwrite.
-template <class T>
-bool streaming_pays(int64_t elements) {
-  return can_stream<T> && elements * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes;
-}
-
 // Whether rows of the convolution's input are read in long runs.
 template <class T>
 bool fetching_pays(int64_t elements) {
@@ -262,6 +255,16 @@ int64_t image_bytes(const depthwise_params& p) {
   const int64_t inputs = p.batch * p.in_height * p.in_width * p.channels;
   const int64_t results = p.batch * p.out_height * p.out_width * p.channels * p.multiplier;
   return (inputs + results) * static_cast<int64_t>(sizeof(T));
+}
+
+// Whether results go past the caches: what is larger than a good part of the last one would be
+// evicted before anybody reads it, and until then stores have to read what they overwrite. And
+// where input and results together do not fit, results would evict the input.
+template <class T>
+bool streaming_pays(const depthwise_params& p) {
+  const int64_t results = p.batch * p.out_height * p.out_width * p.channels * p.multiplier;
+  return can_stream<T> && (results * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes ||
+                           image_bytes<T>(p) >= tuning::memory_bytes);
 }
 
 // Whether gradients read from memory and write there: in long runs, asked for ahead, and past the

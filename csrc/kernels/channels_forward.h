@@ -32,12 +32,12 @@ template <class T>
 bool takes_few(const depthwise_params& p) {
   constexpr int64_t n = lanes<Compute<T>>;
   const int64_t strides = p.stride_height * p.stride_width;
+  const int64_t taps = p.kernel_height * p.kernel_width;
   if (!repeats_on_load<T>(2) || p.layout != DEPTHWISE_CHANNELS_LAST || p.multiplier != 1 ||
-      strides == 1 || p.channels >= n || 4 * p.channels <= n) {
+      strides == 1 || taps == 1 || p.channels >= n || 4 * p.channels <= n) {
     return false;
   }
   // In cycles for a row of results: those to move a pixel were 5, those of a tap 1.5 and 1.
-  const int64_t taps = p.kernel_height * p.kernel_width;
   const int64_t vectors = ceil_div(p.out_width * p.channels, n);
   return 3 * p.out_width * taps < 2 * (5 * p.out_width * strides + vectors * taps);
 }
@@ -95,7 +95,7 @@ class ChannelsForward {
     copies_ = direct_ ? 1 : RowSource<T>::staged_copies(p_);
     distance_ = pair_distance<A>(plans_, can_clip);
     ring_rows_ = min_of(plans_.row_reach(distance_), max_of(1, p_.in_height));
-    streams_ = in_place_ && streaming_pays<T>(p_.batch * p_.out_height * p_.out_width * outputs_);
+    streams_ = in_place_ && streaming_pays<T>(p_);
     const bool tiles_stream =
         clamp_range<A>(p_.activation).is_clamp && has_whole_lines<T>(call_.y, p_.y, outputs_);
     aside_ = streams_ && call_.preactivation == nullptr && !tiles_stream;

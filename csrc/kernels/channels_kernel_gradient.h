@@ -228,8 +228,10 @@ class TapGradient {
       return staged_block<A>(outputs_, 1, reach + 1, p_.in_width, 1, INT64_MAX, room);
     };
     if (!fetches_) return min_of(share, fitting(tuning::staged_bytes));
-    // Whole rows stream best, as long as what is staged of them fits.
-    const int64_t whole = fitting(tuning::fetched_gradient_bytes);
+    // Whole rows stream best, as long as what is staged of them fits, and more so where columns are
+    // no whole lines, of which two blocks would have a part each.
+    const int64_t whole = fitting(outputs_ % lanes<A> == 0 ? tuning::fetched_gradient_bytes
+                                                           : 2 * tuning::fetched_gradient_bytes);
     const int64_t part =
         max_of(fitting(tuning::fetched_part_bytes), tuning::least_part_vectors * lanes<A>);
     return min_of(share, whole < outputs_ ? part : whole);

@@ -203,9 +203,7 @@ bool scale_forward(const Call& call) {
   const ScaleRuns runs(p);
   const ClampRange<A> clamp = clamp_range<A>(p.activation);
   const A alpha = static_cast<A>(p.alpha);
-  const Scale<T> scale{clamp, p.activation, alpha,
-                       runs.in_place && streaming_pays<T>(p.batch * p.out_height * p.out_width *
-                                                          p.channels * p.multiplier)};
+  const Scale<T> scale{clamp, p.activation, alpha, runs.in_place && streaming_pays<T>(p)};
   const Scale<A> scale_apart{clamp, p.activation, alpha, false};
   const PixelGather<T> gather(p, p.stride_width * p.x.column);
   const int64_t planes = first ? p.multiplier : 1;  // of results, from one of the input

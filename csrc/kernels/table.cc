@@ -126,8 +126,6 @@ bool takes_all(const depthwise_params&) { return true; }
 #define DW_COLUMNS(kernel, T) along_longer<kernel, has_narrow_planes<T>>
 #define DW_KERNELS(T, dtype, code)                                                             \
   {"scale_forward_" dtype, Direction::forward, code, takes_scale<T>, scale_forward<T>},        \
-      {"channels_forward_" dtype "_few", Direction::forward, code, takes_few<T>,               \
-       DW_CHANNELS(channels_forward<T>, T)},                                                   \
       {"pixels_forward_" dtype, Direction::forward, code, takes_pixels<T>, pixels_forward<T>}, \
       {"columns_forward_" dtype "_in_place", Direction::forward, code, takes_strips<T>,        \
        strips_forward<T>},                                                                     \
@@ -138,6 +136,8 @@ bool takes_all(const depthwise_params&) { return true; }
       DW_FAMILY(channels, T, dtype "_any", code, takes_all, DW_CHANNELS)
 
 constexpr Kernel table[] = {
+    {"channels_forward_float32_few", Direction::forward, DEPTHWISE_FLOAT32, takes_few<float>,
+     DW_CHANNELS(channels_forward<float>, float)},
     DW_KERNELS(float, "float32", DEPTHWISE_FLOAT32),
     DW_KERNELS(double, "float64", DEPTHWISE_FLOAT64),
     DW_KERNELS(Half, "float16", DEPTHWISE_FLOAT16),

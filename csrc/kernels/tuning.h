@@ -88,7 +88,10 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // Outputs of at least so many bytes are written past the caches (a quarter of a 32 MiB last-level
 // one). A chain of 3x3 at stride 1, a multiplication and an addition of the whole image took 1.1
 // times as long with it at 1 to 5 MB, as long at 7 MB, and 0.75 to 0.8 times from 10 to 29 MB; the
-// convolution alone, at 26 MB, 0.65 times, and 0.5 times with rows asked for ahead.
+// convolution alone, at 26 MB, 0.65 times, and 0.5 times with rows asked for ahead. So are smaller
+// ones where input and results come to memory_bytes: two cores of a Zen 4 took by way of the caches
+// and past them for 3x3 at stride 2 on 228x228x144 (7 MiB of results) 995 and 473 us, on
+// 190x190x144 (5) 585 and 325, on 8 of 112x112x64 (6) 460 and 384.
 constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 
 // Runs of results that are streamed from rows made aside are of so many bytes at least.
@@ -140,15 +143,17 @@ constexpr int64_t row_ahead_bytes = 48 * 1024;
 constexpr int64_t source_plane_taps = 8;
 
 // Rows of the input that a row of taps reaches in a block of the kernel's gradient, where these
-// come from memory: all channels if they are no more than the first, else blocks of the second, of
-// so many vectors at least. Training steps took two cores of a Zen 4, in ms, with 400 KiB for both,
-// with 200 and 100, 200 and 80, 200 and 60, for 3x3 on 16 of 19x19x2304 13.0, 10.8, 10.3 and 10.3,
-// on 4 of 38x38x960 4.9, 3.9, 3.9 and 3.9, on 32 of 8x8x1920 3.4, 3.1, 3.1 and 3.0, on 4 of
-// 150x150x288 21.0, 19.6, 19.3 and 19.7, at stride 2 on 8 of 75x75x480 8.0, 8.5, 8.4 and 10.1, for
-// 2x2 on 16 of 66x46x314 12.8, 12.7, 12.8 and 12.5 whole and 14.7 in two.
+// come from memory: all channels if they are no more than the first (twice as many, where columns
+// are no whole lines), else blocks of the second, of so many vectors at least. Training steps took
+// two cores of a Zen 4, in ms, with 400 KiB for both, with 200 and 100, 200 and 80, 200 and 60, for
+// 3x3 on 16 of 19x19x2304 13.0, 10.8, 10.3 and 10.3, on 4 of 38x38x960 4.9, 3.9, 3.9 and 3.9, on 32
+// of 8x8x1920 3.4, 3.1, 3.1 and 3.0, on 4 of 150x150x288 21.0, 19.6, 19.3 and 19.7, at stride 2 on
+// 8 of 75x75x480 8.0, 8.5, 8.4 and 10.1, for 2x2 on 16 of 66x46x314 12.8, 12.7, 12.8 and 12.5 whole
+// and 14.7 in two; on 8 of 264x264x56, whole and in blocks of two vectors, 35.0 and 57.6, at stride
+// 2 on 2 of 300x300x192 in blocks of four and of two 20.8 and 22.4.
 constexpr int64_t fetched_gradient_bytes = 200 * 1024;
 constexpr int64_t fetched_part_bytes = 80 * 1024;
-constexpr int64_t least_part_vectors = 2;
+constexpr int64_t least_part_vectors = 4;
 
 // The kernel's gradient stages the input for kernels of at least so many taps: 1.4 times as fast
 // for 27x27, but 0.8 times for 3x3 to 7x7.
