@@ -41,6 +41,20 @@ def test_large_images_have_the_bits_of_small_ones(
         assert_same_bits(dx[one], small_pullback(small).x, f"dx of image {image}")
 
 
+# So do smaller ones that would evict the input.
+@pytest.mark.parametrize("channels", [64, 72])
+def test_small_results_of_a_large_image_have_the_bits_of_small_ones(channels: int) -> None:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((6, 130, 130, channels)).astype(np.float32)
+    kernel = rng.standard_normal((3, 3, channels, 1)).astype(np.float32)
+    y = depthwise.depthwise_conv2d(x, kernel, strides=3, activation="relu")
+    assert y.nbytes < 8 * 2**20 < 20 * 2**20 < x.nbytes + y.nbytes
+    for image in range(6):
+        one = slice(image, image + 1)
+        small = depthwise.depthwise_conv2d(x[one], kernel, strides=3, activation="relu")
+        assert_same_bits(y[one], small, f"y of image {image}")
+
+
 # Columns that are no whole lines are made aside first, a row or two at a time (csrc/kernels/rows_aside.h).
 @pytest.mark.parametrize("channels", [72, 80, 40, 17])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
