@@ -63,7 +63,7 @@ class ChannelsForward {
   }
 
  private:
-  // One block of channels of an image: the `outputs` from `first` on.
+  // One block of channels and rows of an image.
   struct Block {
     int64_t begin, end;  // rows of results
     int64_t outputs;

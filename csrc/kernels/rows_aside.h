@@ -40,11 +40,17 @@ class RowsAside {
  public:
   RowsAside(int64_t width, int64_t channels) : width_(width), channels_(channels) {}
 
-  // Shorter runs would be mostly parts of lines.
+  // Wider ones leave no room in a thread's scratch, and shorter runs would be mostly parts of
+  // lines.
   bool pays(const TargetView<T>& place) const {
-    return place.column == channels_ || channels_ * element >= tuning::least_streamed_bytes;
+    const bool is_long = channels_ * element >= tuning::least_streamed_bytes;
+    return bytes() > 0 && (place.column == channels_ || is_long);
   }
-  int64_t bytes() const { return 2 * row_elements() * element; }
+  // Of scratch; none where they do not fit.
+  int64_t bytes() const {
+    const int64_t rows = 2 * row_elements() * element;
+    return rows <= tuning::scratch_bytes / 2 ? rows : 0;
+  }
   void use(void* memory) { rows_ = static_cast<T*>(memory); }
 
   // Where the first one is made, and from there to the second one.
