@@ -12,7 +12,7 @@ VECTOR_BYTES = {"baseline": 16, "neon": 16, "avx2": 32, "avx512": 64}
 """Bytes of a vector of each instruction set (csrc/kernels/vec.h)."""
 
 PROPORTION = 16
-"""Taps may reach over so many times the image and the kernel in the columns family (csrc/kernels/table.cc)."""
+"""Taps may reach over so many times the image and the kernel in the columns family (csrc/kernels/choice.h)."""
 
 
 def family(case: Case, isa: str, what: str) -> str:
@@ -27,7 +27,7 @@ def family(case: Case, isa: str, what: str) -> str:
       without a multiplier, and few taps (`takes_few` in csrc/kernels/channels_forward.h);
     - pixels: a channels-last image with output channels for half of a vector, or with unit steps for five eighths;
     - channels: a channels-last image with output channels for a third of a vector, or a channels-first one whose
-      planes are transposed (csrc/kernels/table.cc);
+      planes are transposed (csrc/kernels/choice.h);
     - columns: for inference, before channels, a channels-first image of a kernel of few taps in a row, whose planes are
       read where they are; and the rest, but for dilations out of all proportion to the image, which go to channels
       after all.
@@ -97,7 +97,7 @@ def _is_in_place(case: Case, lanes: int) -> bool:
 
 
 def _is_transposed(case: Case, lanes: int) -> bool:
-    """Whether channels-first images are transposed, for vectors along channels (csrc/kernels/table.cc)."""
+    """Whether channels-first images are transposed, for vectors along channels (csrc/kernels/choice.h)."""
     along = 0 if _is_turned(case, lanes) else 1
     size, stride, channels = case.output_size[along], case.strides[along], case.channels
     wide, multiplied = 2 * size > 3 * lanes, case.multiplier > 1

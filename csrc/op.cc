@@ -15,37 +15,42 @@
 namespace depthwise {
 namespace {
 
-bool compiled_set(Isa isa, KernelSet* set) {
+// All kernels of one instruction set.
+struct CompiledKernels {
+  KernelSet floats{}, halves{};
+
+  const KernelSet& of(int32_t dtype) const {
+    return dtype == DEPTHWISE_FLOAT16 || dtype == DEPTHWISE_BFLOAT16 ? halves : floats;
+  }
+};
+
+// None where the set is not compiled in.
+CompiledKernels kernels_of(Isa isa) {
   switch (isa) {
 #if defined(DW_HAVE_BASELINE)
     case Isa::baseline:
-      *set = baseline::kernel_set();
-      return true;
+      return {baseline::float_kernels(), baseline::half_kernels()};
 #endif
 #if defined(DW_HAVE_AVX2)
     case Isa::avx2:
-      *set = avx2::kernel_set();
-      return true;
+      return {avx2::float_kernels(), avx2::half_kernels()};
 #endif
 #if defined(DW_HAVE_AVX512)
     case Isa::avx512:
-      *set = avx512::kernel_set();
-      return true;
+      return {avx512::float_kernels(), avx512::half_kernels()};
 #endif
 #if defined(DW_HAVE_NEON)
     case Isa::neon:
-      *set = neon::kernel_set();
-      return true;
+      return {neon::float_kernels(), neon::half_kernels()};
 #endif
     default:
-      return false;
+      return {};
   }
 }
 
-bool usable(Isa isa) {
-  KernelSet set;
-  return compiled_set(isa, &set) && cpu_supports(isa);
-}
+bool is_compiled(Isa isa) { return kernels_of(isa).floats.count > 0; }
+
+bool usable(Isa isa) { return is_compiled(isa) && cpu_supports(isa); }
 
 Isa initial_isa() {
   for (const Isa isa : {Isa::neon, Isa::avx512, Isa::avx2}) {
@@ -151,8 +156,7 @@ double multiply_adds(const depthwise_params& p) {
 
 // The first kernel that takes this direction and these parameters.
 const Kernel* find_kernel(Direction direction, const depthwise_params& p) {
-  KernelSet set{};
-  compiled_set(isa_in_use().load(std::memory_order_relaxed), &set);
+  const KernelSet set = kernels_of(isa_in_use().load(std::memory_order_relaxed)).of(p.dtype);
   for (int i = 0; i < set.count; ++i) {
     const Kernel& kernel = set.kernels[i];
     if (kernel.direction == direction && kernel.dtype == p.dtype && kernel.accepts(p)) {
@@ -262,8 +266,7 @@ extern "C" const char* depthwise_isa(void) {
 
 extern "C" int depthwise_isa_compiled(const char* name) {
   depthwise::Isa isa;
-  depthwise::KernelSet set;
-  return depthwise::isa_from_name(name, &isa) && depthwise::compiled_set(isa, &set);
+  return depthwise::isa_from_name(name, &isa) && depthwise::is_compiled(isa);
 }
 
 extern "C" int depthwise_isa_supported(const char* name) {
@@ -298,7 +301,8 @@ extern "C" const depthwise_team* depthwise_use_team(const depthwise_team* team) 
 }
 
 extern "C" const char* depthwise_kernel_name(int index) {
-  depthwise::KernelSet set{};
-  depthwise::compiled_set(depthwise::isa_in_use().load(), &set);
-  return index >= 0 && index < set.count ? set.kernels[index].name : nullptr;
+  const auto [floats, halves] = depthwise::kernels_of(depthwise::isa_in_use().load());
+  if (index < 0 || index >= floats.count + halves.count) return nullptr;
+  return index < floats.count ? floats.kernels[index].name
+                              : halves.kernels[index - floats.count].name;
 }

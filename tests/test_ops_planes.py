@@ -1,4 +1,4 @@
-"""Channels-first images go plane by plane or are transposed for vectors along channels (csrc/kernels/table.cc): on both
+"""Channels-first images go plane by plane or are transposed for vectors along channels (csrc/kernels/choice.h): on both
 sides of every bound, in every direction.
 """
 

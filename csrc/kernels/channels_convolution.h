@@ -280,9 +280,10 @@ bool gradients_fetch(const depthwise_params& p) {
   return image_bytes<T>(p) >= tuning::gradient_memory_bytes;
 }
 
-// Channels of a block whose rows are read in place: those that a result needs stay near, its
-// weights in the first-level cache. `tasks` are cut into these as far as rows do not do. Rows that
-// are fetched from memory should be so in long runs.
+// Channels of a block whose rows are read in place: all, if the rows that a result needs and the
+// weights stay near in the second-level cache, for then memory is read in one run; else as many as
+// leave its weights in the first-level cache. `tasks` are cut into these as far as rows do not do.
+// Rows that are fetched from memory should be so in long runs.
 template <class T>
 int64_t direct_block(const depthwise_params& p, int64_t outputs, int64_t rows, int64_t width,
                      int64_t target_rows, int64_t tasks, bool fetches) {
@@ -298,9 +299,15 @@ int64_t direct_block(const depthwise_params& p, int64_t outputs, int64_t rows, i
   const int64_t rows_bytes = fetches ? tuning::fetched_rows_bytes : tuning::direct_rows_bytes;
   const int64_t weights_bytes =
       fetches ? tuning::fetched_weights_bytes : tuning::direct_weights_bytes;
-  const int64_t wanted = min_of(
-      min_of(rows_bytes / (max_of(1, rows * width) * vector), weights_bytes / (taps * weights)),
-      share);
+  const int64_t vectors = ceil_div(outputs, lanes<A>);
+  const int64_t most_weights = image_bytes<T>(p) < tuning::outgrowing_bytes
+                                   ? tuning::whole_weights_bytes
+                                   : tuning::outgrowing_weights_bytes;
+  const bool whole = rows * width * vectors * vector <= tuning::whole_rows_bytes &&
+                     taps * vectors * weights <= most_weights;
+  const int64_t fitting =
+      min_of(rows_bytes / (max_of(1, rows * width) * vector), weights_bytes / (taps * weights));
+  const int64_t wanted = whole ? share : min_of(fitting, share);
   return min_of(max_of(wanted, tuning::least_block_vectors) * lanes<A>, outputs);
 }
 

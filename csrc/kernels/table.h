@@ -41,24 +41,24 @@ struct Kernel {
   bool (*run)(const Call& call);  // false: out of memory
 };
 
-// The kernels of one instruction set, in order of preference.
+// Kernels of one instruction set, in order of preference.
 struct KernelSet {
   const Kernel* kernels;
   int count;
 };
 
-namespace baseline {
-KernelSet kernel_set();
-}
-namespace avx2 {
-KernelSet kernel_set();
-}
-namespace avx512 {
-KernelSet kernel_set();
-}
-namespace neon {
-KernelSet kernel_set();
-}
+// Those of float32 and float64, and those of the half types: each is a file of its own, so that
+// they are compiled side by side.
+#define DW_DECLARE_KERNELS(isa) \
+  namespace isa {               \
+  KernelSet float_kernels();    \
+  KernelSet half_kernels();     \
+  }
+DW_DECLARE_KERNELS(baseline)
+DW_DECLARE_KERNELS(avx2)
+DW_DECLARE_KERNELS(avx512)
+DW_DECLARE_KERNELS(neon)
+#undef DW_DECLARE_KERNELS
 
 }  // namespace depthwise
 

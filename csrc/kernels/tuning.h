@@ -27,10 +27,24 @@ constexpr int64_t close_calls = 3;
 constexpr int64_t tasks_per_thread = 4;
 constexpr int64_t brief_tasks_per_thread = 2;
 
-// A block of channels whose rows are read in place: bytes of the rows that one row of results
-// needs, and of the weights. On a Zen 5 core (48 KiB L1, 1 MiB L2) 3x3 on 56x56x128 took 78 us with
-// 28 KiB of rows and 63 with 80, on 28x28x256 40 and 34. The weights' bound was measured when tiles
-// held one row of results: 7x7 on 14x14x384 took 74 us with 24 KiB, 67 with 16, 60 with 12 and 8.
+// Channels whose rows are read in place are all in one block where the rows that one row of results
+// needs, and the weights, have so many bytes at most: weights twice, with input and results below
+// `outgrowing_bytes`, which two second-level caches of 1 MiB keep from call to call, and from there
+// on. Two cores of a Zen 4 took in blocks of 80 and 12 KiB, and like this, in us, for 3x3 on
+// 28x28x384 47 and 32, 14x14x768 35 and 17, 10x10x1200 25 and 16, 56x56x256 111 and 91, 57x57x384
+// 179 and 133, 112x112x128 246 and 168, 95x95x192 248 and 188; for 5x5 on 28x28x240 57 and 46,
+// 20x20x400 48 and 40, 66x66x432 562 and 466, on 8 of 14x14x672 256 and 232; for 7x7 on 28x28x160
+// 67 and 57. With 160 KiB of weights for all, 5x5 on 14x14x480 took 27 and 29, on 14x14x672 36 and
+// 42, with 40 KiB 5x5 on 24x24x480 77 and 78, with 64 69.
+constexpr int64_t whole_rows_bytes = 800 * 1024;
+constexpr int64_t whole_weights_bytes = 40 * 1024;
+constexpr int64_t outgrowing_weights_bytes = 160 * 1024;
+constexpr int64_t outgrowing_bytes = 1280 * 1024;
+
+// Else a block's rows and weights have so many bytes. On a Zen 5 core (48 KiB L1, 1 MiB L2) 3x3 on
+// 56x56x128 took 78 us with 28 KiB of rows and 63 with 80, on 28x28x256 40 and 34. The weights'
+// bound was measured when tiles held one row of results: 7x7 on 14x14x384 took 74 us with 24 KiB,
+// 67 with 16, 60 with 12 and 8.
 constexpr int64_t direct_rows_bytes = 80 * 1024;
 constexpr int64_t direct_weights_bytes = 12 * 1024;
 // Those of rows that are fetched from memory. Two cores of a Zen 5 took 5.2 ms for 3x3 on 16 images

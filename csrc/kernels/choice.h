@@ -1,6 +1,6 @@
-// The kernels of one instruction set. This file, and with it every kernel, is compiled once for
-// each (see CMakeLists.txt).
-#include "table.h"
+// Which of a type's kernels takes a call, and the table's entries of one type.
+#ifndef DEPTHWISE_KERNELS_CHOICE_H_
+#define DEPTHWISE_KERNELS_CHOICE_H_
 
 #include "channels_forward.h"
 #include "channels_input_gradient.h"
@@ -11,10 +11,11 @@
 #include "pixels_forward.h"
 #include "scale_forward.h"
 #include "strips_forward.h"
+#include "table.h"
 #include "turned.h"
 
 namespace depthwise::DW_ISA {
-namespace {
+
 
 // With few channels side by side most of a vector would be empty; each plane is then worked on by
 // itself, its elements gathered from between the others. One core of a Zen 5 took 35 us for a
@@ -32,7 +33,7 @@ bool takes_interleaved(const depthwise_params& p) {
 // and 42, training 131 and 182; 3x3 on 62x62x32 by 2 32 and 46, training 151 and 164, by 4 71 and
 // 83, on 64x64x32 by 2 39 and 62. With more taps that matters less: 5x5 on 62x62x32 by 2 71 and 73,
 // training 347 and 258.
-bool columns_are_fuller(const depthwise_params& p, const Axis& along, int64_t n) {
+inline bool columns_are_fuller(const depthwise_params& p, const Axis& along, int64_t n) {
   const int64_t by_columns = p.channels * ceil_div(along.out, n);
   const int64_t by_channels = along.out * ceil_div(p.channels, n);
   if (p.multiplier == 1) return 10 * along.stride * by_columns <= 9 * by_channels;
@@ -88,7 +89,7 @@ bool takes_channels(const depthwise_params& p) {
 // 60x3x64 6.7 us by rows and 4.4 by columns, for 8x8 without padding on 5 of 83x8x22 46 and 10, for
 // 7x7 on 56x8x960 83 and 42, for 4x7 at stride 3 on 2 of 92x10x702 137 and 140; for training steps
 // 26 and 23, 175 and 52, 377 and 197, 756 and 661.
-bool has_short_rows(const depthwise_params& p) {
+inline bool has_short_rows(const depthwise_params& p) {
   return p.layout == DEPTHWISE_CHANNELS_LAST && p.out_width < least_tile_columns &&
          p.out_height >= 2 * least_tile_columns;
 }
@@ -99,7 +100,7 @@ bool has_narrow_planes(const depthwise_params& p) {
 }
 // A dilation (or padding) out of all proportion to the image would make a staged plane mostly
 // empty.
-bool takes_columns(const depthwise_params& p) {
+inline bool takes_columns(const depthwise_params& p) {
   const auto in_proportion = [](const Axis& a) {
     return (a.kernel - 1) * a.dilation <= 16 * (a.in + a.kernel);
   };
@@ -112,8 +113,9 @@ bool takes_gradients(const depthwise_params& p) {
          (p.kernel_height - 1) * p.dilation_height / p.stride_height <=
              tuning::most_shared_halo_rows;
 }
-bool takes_all(const depthwise_params&) { return true; }
+inline bool takes_all(const depthwise_params&) { return true; }
 
+// Elements of a table, in order of preference.
 #define DW_FAMILY(family, T, dtype, code, accepts, kernel)                                        \
   {#family "_forward_" dtype, Direction::forward, code, accepts, kernel(family##_forward<T>, T)}, \
       {#family "_input_gradient_" dtype, Direction::input_gradient, code, accepts,                \
@@ -135,17 +137,11 @@ bool takes_all(const depthwise_params&) { return true; }
       DW_FAMILY(columns, T, dtype, code, takes_columns, DW_COLUMNS),                           \
       DW_FAMILY(channels, T, dtype "_any", code, takes_all, DW_CHANNELS)
 
-constexpr Kernel table[] = {
-    {"channels_forward_float32_few", Direction::forward, DEPTHWISE_FLOAT32, takes_few<float>,
-     DW_CHANNELS(channels_forward<float>, float)},
-    DW_KERNELS(float, "float32", DEPTHWISE_FLOAT32),
-    DW_KERNELS(double, "float64", DEPTHWISE_FLOAT64),
-    DW_KERNELS(Half, "float16", DEPTHWISE_FLOAT16),
-    DW_KERNELS(BFloat16, "bfloat16", DEPTHWISE_BFLOAT16),
-};
-
-}  // namespace
-
-KernelSet kernel_set() { return {table, static_cast<int>(sizeof(table) / sizeof(table[0]))}; }
+template <int count>
+KernelSet set_of(const Kernel (&table)[count]) {
+  return {table, count};
+}
 
 }  // namespace depthwise::DW_ISA
+
+#endif  // DEPTHWISE_KERNELS_CHOICE_H_
