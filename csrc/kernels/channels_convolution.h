@@ -224,7 +224,10 @@ bool stage_pays(const depthwise_params& p, const depthwise_image_strides& source
   const int64_t column = source.column * static_cast<int64_t>(sizeof(T));
   const int64_t row = source.row * static_cast<int64_t>(sizeof(T));
   const int64_t reuse = p.kernel_height * p.kernel_width / (p.stride_height * p.stride_width);
-  if (reuse < tuning::staged_reuse || column % tuning::evicting_bytes != 0) return false;
+  const bool is_large = p.kernel_height * p.kernel_width >= tuning::evicting_taps;
+  if (reuse < tuning::staged_reuse || is_large || column % tuning::evicting_bytes != 0) {
+    return false;
+  }
   constexpr int line = 64, sets = 64;
   int lines[sets] = {};
   const int64_t columns = min_of(tile_columns + p.kernel_width - 1, p.in_width);
@@ -279,6 +282,41 @@ bool gradients_fetch(const depthwise_params& p) {
   }
   return image_bytes<T>(p) >= tuning::gradient_memory_bytes;
 }
+
+// Tasks of one call on the forward pass or the input's gradient: blocks of channels, and of rows,
+// of an image. Those that follow each other go to one thread, see parallel_for(). Where channels
+// lie side by side, threads had better share images by rows: with a part of each column for each,
+// what one fetches ahead of its run are lines that another is writing. So tasks go row by row
+// there, unless each thread would read many weights for that.
+class BlockTasks {
+ public:
+  struct Task {
+    int64_t image, channels, rows;  // which, and which blocks
+  };
+
+  template <class A>
+  static BlockTasks of(const depthwise_params& p, int64_t channel_blocks, int64_t row_blocks) {
+    const int64_t weights = p.kernel_height * p.kernel_width * p.channels * p.multiplier;
+    const bool is_light = weights * static_cast<int64_t>(sizeof(A)) <= tuning::whole_weights_bytes;
+    const bool goes_by_rows = p.layout == DEPTHWISE_CHANNELS_LAST && is_light;
+    return {p.batch, channel_blocks, row_blocks, goes_by_rows};
+  }
+
+  int64_t count() const { return batch_ * channels_ * rows_; }
+
+  Task operator[](int64_t index) const {
+    const int64_t image = index / (channels_ * rows_), left = index % (channels_ * rows_);
+    if (goes_by_rows_) return {image, left % channels_, left / channels_};
+    return {image, left / rows_, left % rows_};
+  }
+
+ private:
+  BlockTasks(int64_t batch, int64_t channels, int64_t rows, bool goes_by_rows)
+      : batch_(batch), channels_(channels), rows_(rows), goes_by_rows_(goes_by_rows) {}
+
+  int64_t batch_, channels_, rows_;  // images, and blocks of each
+  bool goes_by_rows_;
+};
 
 // Channels of a block whose rows are read in place: all, if the rows that a result needs and the
 // weights stay near in the second-level cache, for then memory is read in one run; else as many as

@@ -56,10 +56,9 @@ class ChannelsForward {
     choose_ways();
     cut();
     if (!copies_weights_ && !kernel_.separate(p_, call_.threads)) return false;
-    const int64_t blocks = channels_.count * rows_.count;
-    return parallel(p_.batch * blocks, call_.threads, [&](int64_t task) {
-      return make_block(task / blocks, task / rows_.count % channels_.count, task % rows_.count);
-    });
+    const BlockTasks tasks = BlockTasks::of<A>(p_, channels_.count, rows_.count);
+    return parallel(tasks.count(), call_.threads,
+                    [&](int64_t index) { return make_block(tasks[index]); });
   }
 
  private:
@@ -124,15 +123,15 @@ class ChannelsForward {
                       kernel_.block_bytes(largest, p_) <= tuning::copied_weights_bytes;
   }
 
-  bool make_block(int64_t image, int64_t block, int64_t rows) const {
-    const int64_t c0 = channels_.begin(block), count = channels_.end(block) - c0;
+  bool make_block(const BlockTasks::Task& task) const {
+    const int64_t c0 = channels_.begin(task.channels), count = channels_.end(task.channels) - c0;
     const int64_t co0 = c0 * p_.multiplier;
     Block b{};
-    b.begin = rows_.begin(rows);
-    b.end = rows_.end(rows);
+    b.begin = rows_.begin(task.rows);
+    b.end = rows_.end(task.rows);
     b.outputs = count * p_.multiplier;
-    b.y = target_at<T>(call_.y, p_.y, image, co0);
-    b.z = target_at<T>(call_.preactivation, p_.saved, image, co0);
+    b.y = target_at<T>(call_.y, p_.y, task.image, co0);
+    b.z = target_at<T>(call_.preactivation, p_.saved, task.image, co0);
     RowsAside<T> aside(p_.out_width, b.outputs);
     const bool is_aside = aside_ && aside.pays(b.y);
     const int64_t ring =
@@ -150,7 +149,7 @@ class ChannelsForward {
     b.made = copied + weights;
 
     RowSource<T> source{};
-    source.image = image_at<T>(call_.x, p_.x, image, c0);
+    source.image = image_at<T>(call_.x, p_.x, task.image, c0);
     source.width = p_.in_width;
     source.height = asks_ ? p_.in_height : 0;
     source.channels = count;

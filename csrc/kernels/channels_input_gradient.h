@@ -258,10 +258,9 @@ bool channels_input_gradient_of_block(const Call& call) {
   const RowBlocks rows(p.in_height, gradient.together(), p.batch * channels.count, call.tasks,
                        call.threads);
 
-  return parallel(p.batch * channels.count * rows.count, call.threads, [&](int64_t task) {
-    const int64_t row = task % rows.count;
-    const int64_t block = task / rows.count % channels.count;
-    const int64_t image = task / rows.count / channels.count;
+  const BlockTasks blocks = BlockTasks::of<A>(p, channels.count, rows.count);
+  return parallel(blocks.count(), call.threads, [&](int64_t index) {
+    const auto [image, block, row] = blocks[index];
     const int64_t c0 = channels.begin(block), count = channels.end(block) - c0;
     const int64_t block_outputs = count * p.multiplier;
     const int64_t ring =

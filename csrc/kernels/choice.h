@@ -16,7 +16,6 @@
 
 namespace depthwise::DW_ISA {
 
-
 // With few channels side by side most of a vector would be empty; each plane is then worked on by
 // itself, its elements gathered from between the others. One core of a Zen 5 took 35 us for a
 // training step of 3x3 on 46x46x6 plane by plane and 27 along channels, 30 and 26 with 5 channels;

@@ -58,7 +58,7 @@ constexpr int64_t fetched_weights_bytes = 24 * 1024;
 // Rows of results of a task, at least, where there are channels to be cut into tasks instead: rows
 // between two tasks are read twice. Two cores of a Zen 5 took 37.2 us for 3x3 on 56x56x128 with 8
 // and 35.3 with 4, 15.5 and 14.5 for 5x5 on 14x14x480.
-constexpr int64_t least_task_rows = 4;
+constexpr int64_t least_task_rows = 2;
 
 // Vectors of channels that a block has at least, read in place and staged: shorter runs of memory
 // do not stream.
@@ -86,7 +86,7 @@ constexpr int64_t least_fetched_vectors = 16;
 // 5, tiles of one row of results: 5x5 on 16x16x1024 (60 lines in one set) took 191 us staged, 261
 // in place; on 32x32x512 (30) 285 and 325; 3x3 on 14x14x512 (15) 25 and 23.
 constexpr int64_t staged_reuse = 4;
-constexpr int64_t evicting_lines = 16;
+constexpr int64_t evicting_lines = 32;
 
 // With a multiplier of m, an input element that at most m times so many taps use is staged once and
 // repeated as it is loaded; one that more use is staged in m copies. Two cores of a Zen 5 took, in
