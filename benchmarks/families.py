@@ -78,8 +78,9 @@ def _is_in_place(case: Case, lanes: int) -> bool:
     vector_bytes = lanes * (8 if case.dtype == "float64" else 4)
     shares_loads = vector_bytes == 64
     down //= math.gcd(down, rate[0])
+    widest = 3 if not shares_loads or high > 3 else 7 if high == 1 else 5
     has_tiles = (
-        ((wide <= 3 and high <= 7) or (shares_loads and high == wide <= 5))
+        ((wide <= widest and high <= 7) or (shares_loads and high == wide <= 5))
         and (not shares_loads or ((wide - 1) * rate[1] <= lanes if across == 1 else rate[1] == 1))
         and across <= 2
         and (down == across or down >= high)

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
-from tests.cases import Case, check_exactly, check_within_bounds
+import depthwise
+from tests.cases import DTYPES, Case, check_exactly, check_within_bounds
 from tests.edges import STEPS, lanes
 
 
@@ -68,10 +70,11 @@ def test_activations_of_planes_with_a_multiplier(dtype: str, activation: str) ->
 
 @pytest.mark.parametrize("kernel_height", range(1, 9))
 def test_planes_in_place(dtype: str, kernel_height: int, isa: str) -> None:
-    """Kernels of up to 7 by 3 taps, rows of a vector and more (csrc/kernels/strips_forward.h)."""
+    """Kernels of up to 7 by 3, 3 by 5 and 1 by 7 taps, rows of a vector and more (csrc/kernels/strips_forward.h)."""
     n = lanes(isa, dtype)
+    kernel_widths = (1, 2, 3, 4) if kernel_height > 3 else range(1, 9)
     for kernel_width, width in itertools.product(
-        (1, 2, 3, 4), (n, n + 1, 2 * n - 1, 2 * n, 2 * n + 1, 3 * n + 2)
+        kernel_widths, (n, n + 1, 2 * n - 1, 2 * n, 2 * n + 1, 3 * n + 2)
     ):
         for height in (1, 3, 4, 6, 9):
             case = Case(
@@ -82,6 +85,32 @@ def test_planes_in_place(dtype: str, kernel_height: int, isa: str) -> None:
                 data_format="channels_first",
             )
             check_exactly(case, dtype)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    "kernel", [(1, 4), (1, 7), (1, 8), (2, 5), (2, 6), (3, 3), (3, 4), (3, 5), (5, 5), (7, 3)]
+)
+def test_bits_are_the_same_wherever_columns_lie(
+    dtype: str, kernel: tuple[int, int], stride: int, isa: str
+) -> None:
+    """Planes whose columns are not adjacent are not read in place."""
+    numbers = np.random.default_rng(0)
+    channels, width = 3 * lanes(isa, dtype), 3 * stride * lanes(isa, dtype) + 1
+    shape = (2, channels, 9, width)
+    image = numbers.standard_normal(shape).astype(DTYPES[dtype])
+    weights = numbers.standard_normal((*kernel, channels, 1)).astype(image.dtype)
+    apart = np.zeros((*shape[:3], 2 * width), image.dtype)[..., ::2]
+    apart[...] = image
+    for dilation in ((1, 1), (2, 1), (1, 2))[: 1 if stride > 1 else None]:
+        options = {
+            "strides": stride,
+            "padding": "same",
+            "dilation_rate": dilation,
+            "data_format": "channels_first",
+        }
+        adjacent = depthwise.depthwise_conv2d(image, weights, **options)
+        np.testing.assert_array_equal(depthwise.depthwise_conv2d(apart, weights, **options), adjacent)
 
 
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 2), (2, 1), (3, 1), (3, 2), (7, 2), (3, 3)])

@@ -8,10 +8,10 @@
 
 namespace depthwise::DW_ISA {
 
-// Rows of results of a tile, and the largest kernel that there are tiles for. (The channels family
-// sums wider ones in another order.)
+// Rows of results of a tile, and the largest kernel that there are tiles for. (Of several rows of
+// more than `most_piece_taps` the channels family makes the sums in another order.)
 constexpr int strip_tile_rows = 4;
-constexpr int64_t most_strip_height = 7, most_strip_width = 5;
+constexpr int64_t most_strip_height = 7, most_strip_width = 7;
 constexpr int strip_vectors = vector_registers == 32 ? 2 : 1;
 
 // Whether taps of a row are shifted out of vectors that are loaded once for all of them, of which

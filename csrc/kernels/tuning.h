@@ -57,7 +57,8 @@ constexpr int64_t fetched_weights_bytes = 24 * 1024;
 
 // Rows of results of a task, at least, where there are channels to be cut into tasks instead: rows
 // between two tasks are read twice. Two cores of a Zen 5 took 37.2 us for 3x3 on 56x56x128 with 8
-// and 35.3 with 4, 15.5 and 14.5 for 5x5 on 14x14x480.
+// and 35.3 with 4, 15.5 and 14.5 for 5x5 on 14x14x480; two of a Zen 4 for 3x3 with 4 and with 2 on
+// 7x7x1152 26 and 12, on 14x14x1536 49 and 41, on 14x14x512 16.5 and 14.8.
 constexpr int64_t least_task_rows = 2;
 
 // Vectors of channels that a block has at least, read in place and staged: shorter runs of memory
@@ -82,9 +83,11 @@ constexpr int64_t fetched_plane_vectors = 1;
 constexpr int64_t least_fetched_vectors = 16;
 
 // Rows that could be read in place are staged where each element is used at least so often, and a
-// tile has more lines than this in one of the 64 sets of a first-level cache of 8 to 12 ways. Zen
-// 5, tiles of one row of results: 5x5 on 16x16x1024 (60 lines in one set) took 191 us staged, 261
-// in place; on 32x32x512 (30) 285 and 325; 3x3 on 14x14x512 (15) 25 and 23.
+// tile has more lines than this in one of the 64 sets of a first-level cache of 8 to 12 ways. Two
+// cores of a Zen 4 took staged and in place, in us, for 5x5 on 14x14x1024 (60 lines in one set) 74
+// and 138, for 7x7 on 7x7x1024 (49) 31 and 44; for 5x5 on 28x28x512 (30) 123 and 100, on 14x14x512
+// 38 and 31; for 3x3 on 28x28x1024 (30) 154 and 162, on 14x14x1024 43 and 40. Kernels of
+// `evicting_taps` and more are not: 27x27 on 14x14x512 took 243 and 208.
 constexpr int64_t staged_reuse = 4;
 constexpr int64_t evicting_lines = 32;
 
