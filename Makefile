@@ -21,6 +21,9 @@ CPP_FORMATTED = $(shell find csrc tests/cpp tools -name '*.h' -o -name '*.cc')
 FRAMEWORKS ?= torch jax tensorflow
 BACKENDS ?= numpy tensorflow jax torch
 
+# Processes that share the core's tests; `make test PYTEST_ARGS="-n 0 --pdb"` has one, to look into.
+WORKERS ?= 2
+
 # A stamp stands for a finished step and is remade when what it depends on is newer.
 TOOLS := $(VENV)/.tools
 PACKAGE := $(VENV)/.package
@@ -42,7 +45,7 @@ demo: $(PACKAGE)  ## Run the main job on a real photograph and show what it made
 # PYTEST_ARGS may leave one of them nothing to run, which pytest says with exit status 5.
 NONE_LEFT = $(if $(strip $(PYTEST_ARGS)),|| [ $$? = 5 ])
 test: $(if $(strip $(FRAMEWORKS) $(BACKENDS)),$(TESTED),$(PACKAGE))  ## Run the tests (PYTEST_ARGS="-k name" narrows them, FRAMEWORKS= BACKENDS= leaves those out)
-	$(BIN)/python -m pytest $(PYTEST_ARGS) $(NONE_LEFT)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS) $(NONE_LEFT)
 	@set -e; for framework in $(FRAMEWORKS); do \
 	  echo "--- $$framework"; \
 	  $(BIN)/python -m pytest $(PYTEST_ARGS) tests/$$framework src/depthwise/$$framework docs/$$framework.md $(NONE_LEFT); \
