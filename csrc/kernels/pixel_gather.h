@@ -4,6 +4,7 @@
 #define DEPTHWISE_KERNELS_PIXEL_GATHER_H_
 
 #include "rows.h"
+#include "shuffles.h"
 
 namespace depthwise::DW_ISA {
 

@@ -4,7 +4,7 @@
 #define DEPTHWISE_KERNELS_REPEATED_H_
 
 #include "geometry.h"
-#include "vec.h"
+#include "shuffles.h"
 
 namespace depthwise::DW_ISA {
 

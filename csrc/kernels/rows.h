@@ -9,6 +9,7 @@
 #include "ahead.h"
 #include "geometry.h"
 #include "repeated.h"
+#include "shuffles.h"
 #include "transposed_rows.h"
 #include "tuning.h"
 #include "views.h"

@@ -5,6 +5,7 @@
 
 #include "ahead.h"
 #include "plane_tile.h"
+#include "shuffles.h"
 
 namespace depthwise::DW_ISA {
 
