@@ -73,7 +73,7 @@ constexpr int64_t least_staged_vectors = 6;
 // 20, 26 and 33. From memory, in ms: 3x3 on 8 of 112x112x64 2.6, 2.3 and 1.9, on 12 of
 // 56x56x128 2.5, 2.3 and 1.9; 5x5 on 12 of 30x30x500 2.8 and, with 1, 3.2.
 constexpr int64_t plane_columns = 28;
-constexpr int64_t plane_vectors = 2;
+constexpr int64_t plane_vectors = 3;
 constexpr int64_t fetched_plane_columns = 48;
 constexpr int64_t fetched_plane_vectors = 1;
 
