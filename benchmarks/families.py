@@ -82,7 +82,7 @@ def _is_in_place(case: Case, lanes: int) -> bool:
     has_tiles = (
         ((wide <= widest and high <= 7) or (shares_loads and high == wide <= 5))
         and (not shares_loads or ((wide - 1) * rate[1] <= lanes if across == 1 else rate[1] == 1))
-        and across <= 2
+        and across <= (3 if shares_loads else 2)
         and (down == across or down >= high)
     )
     width, channels = case.output_size[1], case.channels
@@ -93,7 +93,7 @@ def _is_in_place(case: Case, lanes: int) -> bool:
         and case.data_format == "channels_first"
         and has_tiles
         and width >= lanes
-        and 2 * by_columns <= (4 if wide <= 3 else 3) * by_channels
+        and 4 * by_columns <= (5 if across == 3 else 8 if wide <= 3 else 6) * by_channels
     )
 
 

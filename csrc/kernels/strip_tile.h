@@ -19,6 +19,9 @@ constexpr int strip_vectors = vector_registers == 32 ? 2 : 1;
 // there is one more than of results, or two at a stride. Else each tap loads its own.
 template <class A>
 inline constexpr bool shares_loads = can_shift<A>;
+// The largest stride that there are tiles for.
+template <class A>
+constexpr int64_t most_strip_stride = shares_loads<A> ? 3 : 2;
 
 // Vectors of columns of results.
 template <class A>
@@ -49,6 +52,20 @@ struct StripRows {
   A bias, least, most;  // what sums begin with, and what bounds the results
 };
 
+// Of three adjacent vectors, every third element from number `phase` on.
+template <class A>
+DW_INLINE Vec<A> every_third(Vec<A> a, Vec<A> b, Vec<A> c, int phase) {
+  constexpr int n = lanes<A>;
+  Mask<A> first, second;  // places in a and b, then in these and c
+#pragma GCC unroll 16
+  for (int i = 0; i < n; ++i) {
+    const int at = phase + 3 * i;
+    first[i] = at < 2 * n ? at : 0;
+    second[i] = at < 2 * n ? i : at - n;
+  }
+  return shifted(shifted(a, b, first), c, second);
+}
+
 // What taps of a row of the source take from it: results are `across` columns apart.
 template <int across, int vectors, bool some, class A>
 class StripSource {
@@ -64,9 +81,14 @@ class StripSource {
         for (int u = 0; u < across; ++u) wide[u] = loaded(from, v * across + u, v * across + u);
         if constexpr (across == 1) {
           parts_[0][v] = in_register(wide[0]);
-        } else {
+        } else if constexpr (across == 2) {
           parts_[0][v] = even_elements(wide[0], wide[1]);
           parts_[1][v] = odd_elements(wide[0], wide[1]);
+        } else {
+#pragma GCC unroll 4
+          for (int phase = 0; phase < across; ++phase) {
+            parts_[phase][v] = every_third<A>(wide[0], wide[1], wide[2], phase);
+          }
         }
       }
     }
@@ -262,7 +284,7 @@ template <int across, class A>
 void strip_rows_of(const StripRows<A>& s, const Strip<A>* strips, int64_t count, int64_t begin,
                    int64_t end) {
   const bool has_tiles = s.down == across && end - begin >= strip_tile_rows;
-  if constexpr (shares_loads<A>) {
+  if constexpr (shares_loads<A> && across < 3) {
     if (has_tiles && s.taps == 4 && s.high == 4) {
       return strip_rows<4, 4, across>(s, strips, count, begin, end);
     }
@@ -292,11 +314,15 @@ void strip_rows_of(const StripRows<A>& s, const Strip<A>* strips, int64_t count,
   }
 }
 
-// Results that are one or two columns apart, whatever the kernel and the rows.
+// Results that are one or two columns apart, with shared loads three, whatever the kernel and the
+// rows.
 template <class A>
 void any_strip_rows(int64_t across, const StripRows<A>& s, const Strip<A>* strips, int64_t count,
                     int64_t begin, int64_t end) {
   if (across == 1) return strip_rows_of<1>(s, strips, count, begin, end);
+  if constexpr (shares_loads<A>) {
+    if (across == 3) return strip_rows_of<3>(s, strips, count, begin, end);
+  }
   return strip_rows_of<2>(s, strips, count, begin, end);
 }
 

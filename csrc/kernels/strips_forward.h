@@ -31,7 +31,9 @@ inline int64_t strip_rows_apart(const depthwise_params& p) {
 // took for 1x5 on 56x56x128 97 and 77, on 8 of them 965 and 569, on 32x32x64 20 and 13, for 1x4 at
 // dilation 3 on 113x113x66 260 and 140, for 2x4 on 100x100x40 120 and 81, for 3x5 at stride 2 80
 // and 60, at stride 1 on 40x40x64 38 and 38, for 1x7 on 56x56x128 106 and 94, 1x9 111 and 112; but
-// for 4x5 151 and 160, 7x4 184 and 203.
+// for 4x5 151 and 160, 7x4 184 and 203. So are strides of three where transposing leaves vectors
+// emptier: 2x3 on 3 of 111x79x2 took 13.3 and 8.5, 2x2 on 90x90x16 10.7 and 7.2, 7x3 on 90x90x40 45
+// and 39, but 2x3 on 112x112x32 27 and 33, on 63x71x341 108 and 119.
 template <class T>
 bool takes_strips(const depthwise_params& p) {
   if constexpr (loads_some<T>) {
@@ -45,12 +47,13 @@ bool takes_strips(const depthwise_params& p) {
     const bool reached = !shares_loads<T> || (across == 1 ? (width - 1) * p.dilation_width <= n
                                                           : p.dilation_width == 1);
     const int64_t down = strip_rows_apart(p);
-    const bool has_tiles =
-        (narrow || square) && reached && across <= 2 && (down == across || down >= p.kernel_height);
+    const bool has_tiles = (narrow || square) && reached && across <= most_strip_stride<T> &&
+                           (down == across || down >= p.kernel_height);
     const int64_t by_columns = p.channels * ceil_div(p.out_width, n);
     const int64_t by_channels = p.out_width * ceil_div(p.channels, n);
+    const int64_t quarters = across == 3 ? 5 : width <= 3 ? 8 : 6;
     return p.layout == DEPTHWISE_CHANNELS_FIRST && has_tiles && p.out_width >= n &&
-           2 * by_columns <= (width <= 3 ? 4 : 3) * by_channels;
+           4 * by_columns <= quarters * by_channels;
   }
   return false;
 }
