@@ -130,6 +130,17 @@ DW_INLINE void ask_ahead(const A* from, int64_t count) {
   }
 }
 
+// Asks for a row of each of so many planes, `step` apart, whose columns lie side by side.
+template <class T>
+DW_INLINE void ask_for_planes(const T* row, int64_t step, int64_t columns, int64_t planes) {
+  for (int64_t i = 0; i < planes; ++i, row += step) {
+    const char* const end = reinterpret_cast<const char*>(row + columns);
+    for (const char* at = reinterpret_cast<const char*>(row); at < end; at += 64) {
+      __builtin_prefetch(at, 0, 2);
+    }
+  }
+}
+
 }  // namespace depthwise::DW_ISA
 
 #endif  // DEPTHWISE_KERNELS_AHEAD_H_

@@ -354,8 +354,8 @@ int64_t direct_block(const depthwise_params& p, int64_t outputs, int64_t rows, i
 inline int64_t most_staged_vectors(const depthwise_image_strides& source, int64_t width,
                                    bool fetches) {
   if (source.column != 1 || source.channel == 1) return INT64_MAX;
-  if (fetches && width >= tuning::fetched_plane_columns) return tuning::fetched_plane_vectors;
-  return width >= tuning::plane_columns ? tuning::plane_vectors : INT64_MAX;
+  if (width < tuning::plane_columns) return INT64_MAX;
+  return fetches ? tuning::fetched_plane_vectors : tuning::plane_vectors;
 }
 
 // How many of the `channels`, each of so many results, a block has whose rows are staged: `most`

@@ -256,7 +256,9 @@ struct RowSource {
                             repeats_in_vectors<A>(copies) &&
                             (activation == DEPTHWISE_LINEAR || saved.column == 1);
     if (transposes) {
-      stage_transposed(row, pitch, image, saved, h, width, channels, copies, activation, alpha);
+      const int64_t ahead = h + tuning::plane_rows_ahead < height ? tuning::plane_rows_ahead : 0;
+      stage_transposed(row, pitch, image, saved, h, width, channels, copies, activation, alpha,
+                       ahead);
       return;
     }
     if (copies > 1) {

@@ -4,6 +4,7 @@
 #define DEPTHWISE_KERNELS_TRANSPOSED_ROWS_H_
 
 #include "activation.h"
+#include "ahead.h"
 #include "geometry.h"
 #include "repeated.h"
 #include "shuffles.h"
@@ -136,11 +137,12 @@ DW_INLINE void stage_squares(const StagedColumns<Compute<T>>& staged, const T* f
 // Row h of an image whose columns lie side by side, to the compute type with its channels side by
 // side, each `multiplier` times, columns `pitch` apart; with an activation, times its derivative at
 // `saved`. `to` has room for full vectors of channels, which hold whatever repeats_in_vectors().
+// The row `ahead` further on, if it is not 0, is asked for on the way.
 template <class T>
 [[gnu::noinline]] void stage_transposed(Compute<T>* to, int64_t pitch, const ImageView<T>& image,
                                         const ImageView<T>& saved, int64_t h, int64_t width,
                                         int64_t channels, int64_t multiplier, int activation,
-                                        Compute<T> alpha) {
+                                        Compute<T> alpha, int64_t ahead) {
   using A = Compute<T>;
   constexpr int n = lanes<A>;
   for (int64_t c = 0; c < channels; c += n) {
@@ -148,6 +150,12 @@ template <class T>
     const T* const at = saved.data + h * saved.row + c * saved.channel;
     const int64_t step = image.channel, at_step = saved.channel;
     const int64_t planes = min_of(n, channels - c);
+    if (ahead > 0) {
+      ask_for_planes(from + ahead * image.row, step, width, planes);
+      if (activation != DEPTHWISE_LINEAR) {
+        ask_for_planes(at + ahead * saved.row, at_step, width, planes);
+      }
+    }
     const StagedColumns<A> staged = {to + c * multiplier, pitch, planes, multiplier};
     if constexpr (is_compute_type<T>) {
       if (width >= run<A> && activation == DEPTHWISE_LINEAR) {

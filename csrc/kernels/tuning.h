@@ -70,12 +70,19 @@ constexpr int64_t least_staged_vectors = 6;
 // transposed as they are staged, in cache and from memory. Two cores of a Zen 5 took with 6 or
 // more, 2 and 1 of them, in us, for 3x3 at stride 2 on 56x56x144 56, 46 and 46, on 112x112x64 144,
 // 130 and 124, for 3x3 on 56x56x128 86, 75 and 73, for 5x5 on 28x28x240 68, 61 and 67; on 14x14x512
-// 20, 26 and 33. From memory, in ms: 3x3 on 8 of 112x112x64 2.6, 2.3 and 1.9, on 12 of
-// 56x56x128 2.5, 2.3 and 1.9; 5x5 on 12 of 30x30x500 2.8 and, with 1, 3.2.
+// 20, 26 and 33. Two of a Zen 4 with 4, 3, 2 and 1: 7x7 on 56x56x96 180, 180, 198 and 188, on
+// 28x28x192 98, 91, 94 and 104, 3x3 at stride 2 on 30x30x500 68, 61, 63 and 69. From memory, in ms:
+// 10x1 at stride 3 on 12 of 74x34x449 with 3, 2 and 1 4.4, 4.0 and 2.4; two cores of a Zen 5 for
+// 3x3 on 8 of 112x112x64, with 6, 2 and 1, 2.6, 2.3 and 1.9, on 12 of 56x56x128 2.5, 2.3 and 1.9.
 constexpr int64_t plane_columns = 28;
 constexpr int64_t plane_vectors = 3;
-constexpr int64_t fetched_plane_columns = 48;
 constexpr int64_t fetched_plane_vectors = 1;
+
+// How many rows further on the one is that is asked for of each plane while one is transposed. Two
+// cores of a Zen 4 took for training steps, not asking, with 1, 3 and 6, in ms, of 3x3 on 12 of
+// 56x56x128 6.1, 4.4, 4.5 and 4.9, on 32 of 14x14x512 6.3, 6.0, 4.7 and 5.6, of 7x7 on 12 of
+// 56x56x96 9.8, 8.3, 8.4 and 8.7.
+constexpr int64_t plane_rows_ahead = 3;
 
 // Vectors of channels that a block of a kernel's gradient has at least whose rows are fetched from
 // memory: both gradients of 3x3 at stride 2 on 32 images of 14x14x512 took two cores of a Zen 5 764
