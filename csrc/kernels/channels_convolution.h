@@ -117,6 +117,7 @@ struct RowMaker {
   RowTaps<S>* taps;  // room for the taps of a pair of rows
   const Clipping<S>& clipping;
   const RowsAlong<T>* along = nullptr;  // asked for on the way, instead of the source's own rows
+  RowsAside<S>* aside = nullptr;        // where rows are made, instead of the target
 
   // Target row h and, if `distance` is not 0, the one so far after it. Returns whether it made that
   // one, too.
@@ -151,6 +152,10 @@ struct RowMaker {
     tile.channels = source.channels * source.multiplier;
     tile.multiplier = source.multiplier;
     tile.out_row = second_row != 0 ? second_row : distance * target.row;
+    if (aside != nullptr) {
+      aside->start(h, both ? distance : 0);
+      tile.out_row = aside->row();
+    }
     tile.preactivation_row = second_row != 0 ? second_row : distance * preactivation.row;
     tile.finish = &finish;
     tile.single_rows = (both ? second.begin : range.end) - range.begin;
@@ -159,7 +164,7 @@ struct RowMaker {
     const RowTarget<S> to{
         target.data + h * target.row, target.column,
         preactivation.data != nullptr ? preactivation.data + h * preactivation.row : nullptr,
-        preactivation.column};
+        preactivation.column, aside};
     const int64_t step = both ? rows.tap_step : 1, more = both ? 2 * shift : rows.result_step;
     const int64_t next = position + (rows.taps - 1 + (both ? shift : 0)) * rows.tap_step + step;
     Ahead ahead;
@@ -183,6 +188,7 @@ struct RowMaker {
       }
       run.template operator()<false>();
     }
+    if (aside != nullptr && !aside->in_order()) aside->made(aside->width());
     return both;
   }
 

@@ -4,7 +4,6 @@
 
 #include "channels_convolution.h"
 #include "column_blocks.h"
-#include "rows_aside.h"
 
 namespace depthwise::DW_ISA {
 
@@ -132,7 +131,7 @@ class ChannelsForward {
     b.outputs = count * p_.multiplier;
     b.y = target_at<T>(call_.y, p_.y, task.image, co0);
     b.z = target_at<T>(call_.preactivation, p_.saved, task.image, co0);
-    RowsAside<T> aside(p_.out_width, b.outputs);
+    RowsAside<T> aside(p_.out_width, b.outputs, plans_.column_classes == 1);
     const bool is_aside = aside_ && aside.pays(b.y);
     const int64_t ring =
         direct_ ? 0 : RowSource<T>::ring_bytes(ring_rows_, p_.in_width, count * copies_);
@@ -167,10 +166,10 @@ class ChannelsForward {
     b.finish = {bias_.data != nullptr ? bias_.data + co0 : nullptr, clamp_range<A>(p_.activation),
                 p_.activation, static_cast<A>(p_.alpha), streams_ && !is_aside};
     if (is_aside) {
-      aside.use(b.made);
-      make_aside(source, b, aside);
+      aside.use(b.made, b.y);
+      make_in_place(source, b, &aside);
     } else if (in_place_) {
-      make_in_place(source, b, b.y, 0, [](int64_t, int64_t) {});
+      make_in_place(source, b, nullptr);
     } else {
       make_apart(source, b);
     }
@@ -178,18 +177,12 @@ class ChannelsForward {
     return true;
   }
 
-  void make_in_place(RowSource<T>& source, const Block& b, const TargetView<T>& to, int64_t second,
-                     auto&& after_row) const {
+  void make_in_place(RowSource<T>& source, const Block& b, RowsAside<T>* aside) const {
     const Clipping<T> clipping = clipped_.template with<T>(b.places);
     RowTaps<T>* const taps = reinterpret_cast<RowTaps<T>*>(b.taps);
-    const RowMaker<T, T> maker{plans_, source, *b.weights, b.first_weight, to,
-                               b.z,    second, b.finish,   taps,           clipping};
-    maker.make_each(b.begin, b.end, distance_, after_row);
-  }
-
-  void make_aside(RowSource<T>& source, const Block& b, const RowsAside<T>& aside) const {
-    make_in_place(source, b, aside.target(), aside.row_elements(),
-                  [&](int64_t h, int64_t i) { aside.put(b.y, h, i); });
+    const RowMaker<T, T> maker{plans_, source, *b.weights, b.first_weight, b.y,     b.z,
+                               0,      b.finish, taps,     clipping,       nullptr, aside};
+    maker.make_each(b.begin, b.end, distance_, [](int64_t, int64_t) {});
   }
 
   // Rows that cannot be written in place are made in scratch, then moved.

@@ -171,7 +171,7 @@ class InputGradient {
   int64_t scratch_bytes(const depthwise_params& p, int64_t outputs) const {
     constexpr int64_t overrun = most_summed * lanes<A> * static_cast<int64_t>(sizeof(A));
     const int64_t besides = taps_bytes(p) + clipped_.bytes();
-    if (in_place_) return besides + (aside_ ? RowsAside<T>(p.in_width, outputs).bytes() : 0);
+    if (in_place_) return besides + (aside_ ? aside_rows(p, outputs).bytes() : 0);
     return besides + 2 * row_bytes(p, outputs) + overrun;
   }
 
@@ -188,16 +188,12 @@ class InputGradient {
     if (in_place_) {
       RowTaps<T>* const taps = reinterpret_cast<RowTaps<T>*>(scratch);
       const Clipping<T> clipping = clipped_.template with<T>(places);
-      RowsAside<T> rows(p.in_width, count);
+      RowsAside<T> rows = aside_rows(p, count);
       const bool aside = aside_ && rows.pays(dx);
-      rows.use(places + clipped_.bytes());
-      const TargetView<T> to = aside ? rows.target() : dx;
-      const int64_t second = aside ? rows.row_elements() : 0;
-      const RowMaker<T, T> maker{plans_, dz,      kernel_, first_output, to,   no_preactivation,
-                                 second, finish_, taps,    clipping,     along};
-      maker.make_each(begin, end, distance_, [&](int64_t h, int64_t i) {
-        if (aside) rows.put(dx, h, i);
-      });
+      rows.use(places + clipped_.bytes(), dx);
+      const RowMaker<T, T> maker{plans_, dz,      kernel_, first_output, dx,    no_preactivation,
+                                 0,      finish_, taps,    clipping,     along, aside ? &rows : nullptr};
+      maker.make_each(begin, end, distance_, [](int64_t, int64_t) {});
       if (finish_.stream || aside) finish_streaming();
       return;
     }
@@ -218,6 +214,9 @@ class InputGradient {
   }
 
  private:
+  RowsAside<T> aside_rows(const depthwise_params& p, int64_t channels) const {
+    return RowsAside<T>(p.in_width, channels, plans_.column_classes == 1);
+  }
   static int64_t taps_bytes(const depthwise_params& p) {
     return round_up((p.kernel_height + 1) * static_cast<int64_t>(sizeof(RowTaps<A>)), 64);
   }

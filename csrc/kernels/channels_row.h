@@ -3,6 +3,7 @@
 #define DEPTHWISE_KERNELS_CHANNELS_ROW_H_
 
 #include "covering_tile.h"
+#include "rows_aside.h"
 
 namespace depthwise::DW_ISA {
 
@@ -91,6 +92,7 @@ struct RowTarget {
   int64_t out_step;
   S* preactivation;  // null unless asked for
   int64_t preactivation_step;
+  RowsAside<S>* aside = nullptr;  // where it is made instead, if this is not null
 };
 
 // One row of results, or two of them at once. `tile` has its rows, channels and finish set, and how
@@ -104,7 +106,7 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
   tile.x_step = plan.result_step * pitch;
   tile.x_tap = plan.tap_step * pitch;
   tile.w_tap = plan.kernel_step * w_pitch;
-  tile.out_step = to.out_step * plan.target_step;
+  tile.out_step = (to.aside != nullptr ? to.aside->column() : to.out_step) * plan.target_step;
   tile.preactivation_step = to.preactivation_step * plan.target_step;
   tile.ahead = nullptr;
   const auto ask = [&](int64_t t, int64_t columns) {
@@ -112,16 +114,24 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
     tile.ahead_begin = max_of(0, plan.position_of(t));
     tile.ahead_end = plan.position_of(t + columns);
   };
-  const auto run = [&](int64_t t, TapRange taps, TileFunction<S> function, int64_t repeats) {
+  RowsAside<S>* const aside = to.aside;
+  // How often tiles of so many columns may follow each other.
+  const auto most_repeats = [&](int64_t columns) {
+    return aside != nullptr ? aside->most() / columns : plan.count;
+  };
+  // Tiles of `columns` each.
+  const auto run = [&](int64_t t, int64_t columns, TapRange taps, TileFunction<S> function,
+                       int64_t repeats) {
     const int64_t target = plan.target_first + t * plan.target_step;
     tile.x_first = (plan.position_of(t) + taps.begin * plan.tap_step) * pitch;
     tile.w_first = (plan.kernel_first + taps.begin * plan.kernel_step) * w_pitch;
     tile.tap_count = taps.end - taps.begin;
     tile.repeats = repeats;
-    tile.out = to.out + target * to.out_step;
+    tile.out = aside != nullptr ? aside->at(target) : to.out + target * to.out_step;
     tile.preactivation =
         to.preactivation != nullptr ? to.preactivation + target * to.preactivation_step : nullptr;
     function(tile);
+    if (aside != nullptr && aside->in_order()) aside->made(target + repeats * columns);
   };
   const TapRange all{0, plan.taps};
   // Where no element is used twice, what counts is to read them in order: a few columns at a time.
@@ -141,7 +151,7 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
       columns = plan.count / tiles + (i < longer ? 1 : 0);
       const int64_t alike = (i < longer ? longer : tiles) - i;
       const int64_t full = t >= plan.full_begin ? max_of(0, plan.full_end - t) / columns : 0;
-      repeats = max_of(1, min_of(alike, full));
+      repeats = max_of(1, min_of(min_of(alike, full), most_repeats(columns)));
       const int64_t position = plan.position_of(t), spread = (columns - 1) * ratio;
       ask(t, repeats * columns);
       const int64_t width = columns - least_tile_columns;
@@ -163,18 +173,22 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
           name_elements(tile, clipping, taps, spread, {begin, end}, position * pitch);
         }
       }
-      run(t, taps, function, repeats);
+      run(t, columns, taps, function, repeats);
     }
     return;
   }
   int64_t t = 0;
   const auto run_full = [&](TileFunction<S> function, int64_t columns) {
-    const int64_t repeats = (plan.full_end - t) / columns;
-    if (repeats == 0) return;
-    run(t, all, function, repeats);
-    t += repeats * columns;
+    for (int64_t left = (plan.full_end - t) / columns; left > 0;) {
+      const int64_t repeats = min_of(left, most_repeats(columns));
+      run(t, columns, all, function, repeats);
+      t += repeats * columns;
+      left -= repeats;
+    }
   };
-  for (; t < plan.full_begin; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
+  for (; t < plan.full_begin; ++t) {
+    run(t, 1, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
+  }
   if (!in_order) {
     ask(t, (plan.full_end - t) / tile_columns * tile_columns);
     run_full(any_tile<tile_columns, 1, repeated, S>, tile_columns);
@@ -182,7 +196,9 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
   }
   run_full(any_tile<4, 2, repeated, S>, 4);
   run_full(any_tile<2, 4, repeated, S>, 2);
-  for (; t < plan.count; ++t) run(t, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
+  for (; t < plan.count; ++t) {
+    run(t, 1, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
+  }
 }
 
 }  // namespace depthwise::DW_ISA

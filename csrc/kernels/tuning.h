@@ -118,6 +118,9 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // 190x190x144 (5) 585 and 325, on 8 of 112x112x64 (6) 460 and 384.
 constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 
+// Bytes of a row that are made aside before they are streamed.
+constexpr int64_t aside_bytes = 6 * 1024;
+
 // Runs of results that are streamed from rows made aside are of so many bytes at least.
 constexpr int64_t least_streamed_bytes = 256;
 
