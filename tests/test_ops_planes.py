@@ -88,7 +88,7 @@ def test_planes_in_place(dtype: str, kernel_height: int, isa: str) -> None:
             check_exactly(case, dtype)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize(
     "kernel", [(1, 4), (1, 7), (1, 8), (2, 5), (2, 6), (3, 3), (3, 4), (3, 5), (5, 5), (7, 3)]
 )
@@ -137,7 +137,7 @@ def test_strides_of_planes_in_place(dtype: str, strides: tuple[int, int], isa: s
 @pytest.mark.parametrize("dilation", [(2, 1), (1, 2), (2, 2), (4, 1), (3, 1)])
 def test_strides_and_dilations_of_planes_in_place(dtype: str, dilation: tuple[int, int], isa: str) -> None:
     n = lanes(isa, dtype)
-    for stride, size in itertools.product((1, 2), (2, 3, 5)):
+    for stride, size in itertools.product((1, 2, 3), (2, 3, 5)):
         case = Case(
             (23, 2 * stride * n + 9),
             (size, size),

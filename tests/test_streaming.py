@@ -55,8 +55,9 @@ def test_small_results_of_a_large_image_have_the_bits_of_small_ones(channels: in
         assert_same_bits(y[one], small, f"y of image {image}")
 
 
-# Columns that are no whole lines are made aside first, a row or two at a time (csrc/kernels/rows_aside.h).
-@pytest.mark.parametrize("channels", [72, 80, 40, 17])
+# Columns that are no whole lines are made aside first, some of a row or two at a time (csrc/kernels/rows_aside.h): all
+# of them, a third, a tile.
+@pytest.mark.parametrize("channels", [72, 80, 40, 17, 200])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 def test_large_results_between_others_leave_these_alone(

@@ -128,9 +128,9 @@ struct RowBlocks {
     }
     if (16 * threads * largest > 17 * rows) together = 1;
   }
-  // So many or a few more, with which threads get the same number of tasks: nine of one size take two
-  // threads as long as ten do. Two cores of a Zen 4 took for 3x3 on 3 of 56x56x128 145 us in nine
-  // and 128 in twelve, for 7x7 on channels-first 56x56x96 197 and 181.
+  // So many or a few more, with which threads get the same number of tasks: nine of one size take
+  // two threads as long as ten do. Two cores of a Zen 4 took for 3x3 on 3 of 56x56x128 145 us in
+  // nine and 128 in twelve, for 7x7 on channels-first 56x56x96 197 and 181.
   int64_t evened(int64_t few, int64_t other_tasks, int64_t threads) const {
     for (int64_t more = few; more < min_of(few + threads, rows + 1); ++more) {
       if (more * other_tasks % max_of(1, threads) == 0) return more;

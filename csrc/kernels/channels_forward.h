@@ -101,7 +101,7 @@ class ChannelsForward {
 
   void cut() {
     const int64_t hot_rows = min_of(ring_rows_, p_.kernel_height) + 1;
-    const int64_t near_rows = (plans_.rows[0].overlaps() ? hot_rows : 0) + (aside_ ? 2 : 0);
+    const int64_t near_rows = plans_.rows[0].overlaps() ? hot_rows : 0;
     const int64_t tasks = ceil_div(call_.tasks, max_of(1, p_.batch));
     const bool large = fetching_pays<T>(p_.batch * p_.in_height * p_.in_width * p_.channels);
     const bool fetches = large && reads_most_rows(p_);
@@ -180,8 +180,8 @@ class ChannelsForward {
   void make_in_place(RowSource<T>& source, const Block& b, RowsAside<T>* aside) const {
     const Clipping<T> clipping = clipped_.template with<T>(b.places);
     RowTaps<T>* const taps = reinterpret_cast<RowTaps<T>*>(b.taps);
-    const RowMaker<T, T> maker{plans_, source, *b.weights, b.first_weight, b.y,     b.z,
-                               0,      b.finish, taps,     clipping,       nullptr, aside};
+    const RowMaker<T, T> maker{plans_, source,   *b.weights, b.first_weight, b.y,     b.z,
+                               0,      b.finish, taps,       clipping,       nullptr, aside};
     maker.make_each(b.begin, b.end, distance_, [](int64_t, int64_t) {});
   }
 

@@ -158,8 +158,8 @@ class InputGradient {
   // Whether the input's rows are written where they belong, not made beside it and moved.
   bool in_place() const { return in_place_ && !aside_; }
 
-  // Whether they are made beside it and streamed.
-  bool makes_aside() const { return aside_; }
+  // Whether whole ones are made beside it and streamed.
+  bool keeps_rows_aside() const { return aside_ && plans_.column_classes > 1; }
 
   // Rows of the input's that are made in one group.
   int64_t together() const { return rows_together(distance_); }
@@ -191,8 +191,9 @@ class InputGradient {
       RowsAside<T> rows = aside_rows(p, count);
       const bool aside = aside_ && rows.pays(dx);
       rows.use(places + clipped_.bytes(), dx);
-      const RowMaker<T, T> maker{plans_, dz,      kernel_, first_output, dx,    no_preactivation,
-                                 0,      finish_, taps,    clipping,     along, aside ? &rows : nullptr};
+      const RowMaker<T, T> maker{
+          plans_, dz,      kernel_, first_output, dx,    no_preactivation,
+          0,      finish_, taps,    clipping,     along, aside ? &rows : nullptr};
       maker.make_each(begin, end, distance_, [](int64_t, int64_t) {});
       if (finish_.stream || aside) finish_streaming();
       return;
@@ -248,7 +249,7 @@ bool channels_input_gradient_of_block(const Call& call) {
   const int64_t ring_rows = min_of(gradient.reach(), max_of(1, p.out_height));
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
   const bool fetches = fetching_pays<T>(p.batch * p.out_height * p.out_width * outputs);
-  const int64_t near_rows = ring_rows + 1 + (gradient.makes_aside() ? 2 : 0);
+  const int64_t near_rows = ring_rows + 1 + (gradient.keeps_rows_aside() ? 2 : 0);
   const int64_t wanted =
       direct ? direct_block<T>(p, outputs, near_rows, p.out_width, p.in_height, tasks, fetches)
              : staged_block<A>(outputs, 1, ring_rows + 1, p.out_width, tasks,

@@ -153,8 +153,8 @@ DW_INLINE Vec<double> interleaved_high(Vec<double> a, Vec<double> b) {
 #endif
 }
 
-// The elements of 128 bits: within those, shuffles of wider vectors are as cheap as narrow ones, and
-// loads of so many go to any such part of a vector without a shuffle.
+// The elements of 128 bits: within those, shuffles of wider vectors are as cheap as narrow ones,
+// and loads of so many go to any such part of a vector without a shuffle.
 template <class A>
 constexpr int run = 16 / static_cast<int>(sizeof(A));
 

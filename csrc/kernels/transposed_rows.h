@@ -42,8 +42,8 @@ DW_INLINE void load_row_runs(Vec<A> (&v)[run<A>], const Row& row) {
   }
 }
 
-// Where the rows of such a square begin: all of them, or only the first ones, with the last of those
-// once more for each that there is not.
+// Where the rows of such a square begin: all of them, or only the first ones, with the last of
+// those once more for each that there is not.
 struct AllRows {
   int64_t step;
   DW_INLINE int64_t operator()(int i) const { return i * step; }
@@ -114,9 +114,8 @@ DW_INLINE void stage_squares(const StagedColumns<Compute<T>>& staged, const T* f
   const FirstRows<A> rows(staged.planes, n);
   for (int64_t begin = 0; begin < width; begin += n) {
     const int64_t count = min_of(n, width - begin);
-    const auto take = [&](const T* p) DW_INLINE_LAMBDA {
-      return count == n ? load(p) : load_part(p, count);
-    };
+    const auto take = [&](const T* p)
+                          DW_INLINE_LAMBDA { return count == n ? load(p) : load_part(p, count); };
     for (int64_t i = 0; i < staged.planes; ++i) {
       Vec<A> row = take(from + i * step + begin);
       if (activation != DEPTHWISE_LINEAR) {
