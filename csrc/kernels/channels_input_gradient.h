@@ -156,7 +156,7 @@ class InputGradient {
   bool direct() const { return direct_; }
 
   // Whether the input's rows are written where they belong, not made beside it and moved.
-  bool in_place() const { return in_place_ && !aside_; }
+  bool in_place() const { return in_place_ && !keeps_rows_aside(); }
 
   // Whether whole ones are made beside it and streamed.
   bool keeps_rows_aside() const { return aside_ && plans_.column_classes > 1; }
