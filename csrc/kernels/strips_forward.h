@@ -26,8 +26,8 @@ inline int64_t strip_rows_apart(const depthwise_params& p) {
 // 22, on 38x38x64 29 and 30, on 19x19x128 20 and 21; 3x3 on 17x17x64 7.5 and 6.2, on 14x14x512,
 // without a full vector of columns, 19 and 22); where each tap of many has to be loaded for itself
 // (5x5 on 28x28x240 with AVX2 100 and 110); and where there are no tiles (2x5 on 40x40x64 19 and
-// 21, 7x5 33 and 41; 3x3 at strides of 1 and 2 16 and 23, at 3 on 60x60x64 19 and 23; 7x7 on
-// 56x56x96 114 and 113). With AVX-512 few rows of more taps are worth it, too: two cores of a Zen 4
+// 21, 7x5 33 and 41; 3x3 at strides of 1 and 2 16 and 23; 7x7 on 56x56x96 114 and 113). With
+// AVX-512 few rows of more taps are worth it, too: two cores of a Zen 4
 // took for 1x5 on 56x56x128 97 and 77, on 8 of them 965 and 569, on 32x32x64 20 and 13, for 1x4 at
 // dilation 3 on 113x113x66 260 and 140, for 2x4 on 100x100x40 120 and 81, for 3x5 at stride 2 80
 // and 60, at stride 1 on 40x40x64 38 and 38, for 1x7 on 56x56x128 106 and 94, 1x9 111 and 112; but

@@ -18,8 +18,6 @@ using namespace depthwise::test;
 
 namespace {
 
-constexpr int layouts[] = {DEPTHWISE_CHANNELS_LAST, DEPTHWISE_CHANNELS_FIRST};
-
 // Puts the number of threads back when a test ends.
 struct Threads {
   explicit Threads(int count) { set_num_threads(count); }

@@ -7,7 +7,6 @@ using namespace depthwise::test;
 
 namespace {
 
-constexpr int layouts[] = {DEPTHWISE_CHANNELS_LAST, DEPTHWISE_CHANNELS_FIRST};
 constexpr double infinity = HUGE_VAL;
 constexpr double not_a_number = __builtin_nan("");
 
