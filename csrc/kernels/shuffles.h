@@ -34,12 +34,41 @@ DW_INLINE Vec<double> even_elements(Vec<double> a, Vec<double> b) {
 #endif
 }
 
+// Elements of two adjacent vectors at ascending places, where the instruction set has this as one
+// instruction.
+template <class A>
+inline constexpr bool can_shift = false;
+#if defined(__AVX512F__)
+template <>
+inline constexpr bool can_shift<float> = true;
+template <>
+inline constexpr bool can_shift<double> = true;
+DW_INLINE Vec<float> shifted(Vec<float> a, Vec<float> b, Mask<float> places) {
+  return (Vec<float>)_mm512_permutex2var_ps((__m512)a, (__m512i)places, (__m512)b);
+}
+DW_INLINE Vec<double> shifted(Vec<double> a, Vec<double> b, Mask<double> places) {
+  return (Vec<double>)_mm512_permutex2var_pd((__m512d)a, (__m512i)places, (__m512d)b);
+}
+
+// Of three adjacent vectors, every third element from number `phase` on.
+template <class A>
+DW_INLINE Vec<A> every_third(Vec<A> a, Vec<A> b, Vec<A> c, int phase) {
+  constexpr int n = lanes<A>;
+  Mask<A> first, second;  // places in a and b, then in these and c
+#pragma GCC unroll 16
+  for (int i = 0; i < n; ++i) {
+    const int at = phase + 3 * i;
+    first[i] = at < 2 * n ? at : 0;
+    second[i] = at < 2 * n ? i : at - n;
+  }
+  return shifted(shifted(a, b, first), c, second);
+}
+#endif
+
 // Of three adjacent vectors, every third element.
 DW_INLINE Vec<float> third_elements(Vec<float> a, Vec<float> b, Vec<float> c) {
 #if DW_VECTOR_BYTES == 64
-  const Vec<float> ab =
-      DW_SHUFFLE(float, a, b, 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0);
-  return DW_SHUFFLE(float, ab, c, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29);
+  return every_third<float>(a, b, c, 0);
 #elif DW_VECTOR_BYTES == 32
   const Vec<float> ab = DW_SHUFFLE(float, a, b, 0, 3, 6, 9, 12, 15, 0, 0);
   return DW_SHUFFLE(float, ab, c, 0, 1, 2, 3, 4, 5, 10, 13);
@@ -50,8 +79,7 @@ DW_INLINE Vec<float> third_elements(Vec<float> a, Vec<float> b, Vec<float> c) {
 }
 DW_INLINE Vec<double> third_elements(Vec<double> a, Vec<double> b, Vec<double> c) {
 #if DW_VECTOR_BYTES == 64
-  const Vec<double> ab = DW_SHUFFLE(double, a, b, 0, 3, 6, 9, 12, 15, 0, 0);
-  return DW_SHUFFLE(double, ab, c, 0, 1, 2, 3, 4, 5, 10, 13);
+  return every_third<double>(a, b, c, 0);
 #elif DW_VECTOR_BYTES == 32
   const Vec<double> ab = DW_SHUFFLE(double, a, b, 0, 3, 6, 0);
   return DW_SHUFFLE(double, ab, c, 0, 1, 2, 5);
@@ -80,23 +108,6 @@ DW_INLINE Vec<double> odd_elements(Vec<double> a, Vec<double> b) {
   return DW_SHUFFLE(double, a, b, 1, 3);
 #endif
 }
-
-// Elements of two adjacent vectors at ascending places, where the instruction set has this as one
-// instruction.
-template <class A>
-inline constexpr bool can_shift = false;
-#if defined(__AVX512F__)
-template <>
-inline constexpr bool can_shift<float> = true;
-template <>
-inline constexpr bool can_shift<double> = true;
-DW_INLINE Vec<float> shifted(Vec<float> a, Vec<float> b, Mask<float> places) {
-  return (Vec<float>)_mm512_permutex2var_ps((__m512)a, (__m512i)places, (__m512)b);
-}
-DW_INLINE Vec<double> shifted(Vec<double> a, Vec<double> b, Mask<double> places) {
-  return (Vec<double>)_mm512_permutex2var_pd((__m512d)a, (__m512i)places, (__m512d)b);
-}
-#endif
 
 // Element places[i] of v in lane i, where the instruction set has this as one instruction.
 template <class A>
@@ -186,7 +197,7 @@ DW_INLINE Vec<float> runs_interleaved_low(Vec<float> a, Vec<float> b) {
 #elif DW_VECTOR_BYTES == 32
   return DW_SHUFFLE(float, a, b, 0, 8, 1, 9, 4, 12, 5, 13);
 #else
-  return DW_SHUFFLE(float, a, b, 0, 4, 1, 5);
+  return interleaved_low(a, b);
 #endif
 }
 DW_INLINE Vec<float> runs_interleaved_high(Vec<float> a, Vec<float> b) {
@@ -195,7 +206,7 @@ DW_INLINE Vec<float> runs_interleaved_high(Vec<float> a, Vec<float> b) {
 #elif DW_VECTOR_BYTES == 32
   return DW_SHUFFLE(float, a, b, 2, 10, 3, 11, 6, 14, 7, 15);
 #else
-  return DW_SHUFFLE(float, a, b, 2, 6, 3, 7);
+  return interleaved_high(a, b);
 #endif
 }
 DW_INLINE Vec<double> runs_interleaved_low(Vec<double> a, Vec<double> b) {
@@ -204,7 +215,7 @@ DW_INLINE Vec<double> runs_interleaved_low(Vec<double> a, Vec<double> b) {
 #elif DW_VECTOR_BYTES == 32
   return DW_SHUFFLE(double, a, b, 0, 4, 2, 6);
 #else
-  return DW_SHUFFLE(double, a, b, 0, 2);
+  return interleaved_low(a, b);
 #endif
 }
 DW_INLINE Vec<double> runs_interleaved_high(Vec<double> a, Vec<double> b) {
@@ -213,7 +224,7 @@ DW_INLINE Vec<double> runs_interleaved_high(Vec<double> a, Vec<double> b) {
 #elif DW_VECTOR_BYTES == 32
   return DW_SHUFFLE(double, a, b, 1, 5, 3, 7);
 #else
-  return DW_SHUFFLE(double, a, b, 1, 3);
+  return interleaved_high(a, b);
 #endif
 }
 

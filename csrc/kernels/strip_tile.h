@@ -52,20 +52,6 @@ struct StripRows {
   A bias, least, most;  // what sums begin with, and what bounds the results
 };
 
-// Of three adjacent vectors, every third element from number `phase` on.
-template <class A>
-DW_INLINE Vec<A> every_third(Vec<A> a, Vec<A> b, Vec<A> c, int phase) {
-  constexpr int n = lanes<A>;
-  Mask<A> first, second;  // places in a and b, then in these and c
-#pragma GCC unroll 16
-  for (int i = 0; i < n; ++i) {
-    const int at = phase + 3 * i;
-    first[i] = at < 2 * n ? at : 0;
-    second[i] = at < 2 * n ? i : at - n;
-  }
-  return shifted(shifted(a, b, first), c, second);
-}
-
 // What taps of a row of the source take from it: results are `across` columns apart.
 template <int across, int vectors, bool some, class A>
 class StripSource {

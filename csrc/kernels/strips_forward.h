@@ -27,13 +27,13 @@ inline int64_t strip_rows_apart(const depthwise_params& p) {
 // without a full vector of columns, 19 and 22); where each tap of many has to be loaded for itself
 // (5x5 on 28x28x240 with AVX2 100 and 110); and where there are no tiles (2x5 on 40x40x64 19 and
 // 21, 7x5 33 and 41; 3x3 at strides of 1 and 2 16 and 23; 7x7 on 56x56x96 114 and 113). With
-// AVX-512 few rows of more taps are worth it, too: two cores of a Zen 4
-// took for 1x5 on 56x56x128 97 and 77, on 8 of them 965 and 569, on 32x32x64 20 and 13, for 1x4 at
-// dilation 3 on 113x113x66 260 and 140, for 2x4 on 100x100x40 120 and 81, for 3x5 at stride 2 80
-// and 60, at stride 1 on 40x40x64 38 and 38, for 1x7 on 56x56x128 106 and 94, 1x9 111 and 112; but
-// for 4x5 151 and 160, 7x4 184 and 203. So are strides of three where transposing leaves vectors
-// emptier: 2x3 on 3 of 111x79x2 took 13.3 and 8.5, 2x2 on 90x90x16 10.7 and 7.2, 7x3 on 90x90x40 45
-// and 39, but 2x3 on 112x112x32 27 and 33, on 63x71x341 108 and 119.
+// AVX-512 few rows of more taps are worth it, too: two cores of a Zen 4 took for 1x5 on 56x56x128
+// 97 and 77, on 8 of them 965 and 569, on 32x32x64 20 and 13, for 1x4 at dilation 3 on 113x113x66
+// 260 and 140, for 2x4 on 100x100x40 120 and 81, for 3x5 at stride 2 80 and 60, at stride 1 on
+// 40x40x64 38 and 38, for 1x7 on 56x56x128 106 and 94, 1x9 111 and 112; but for 4x5 151 and 160,
+// 7x4 184 and 203. So are strides of three where transposing leaves vectors emptier: 2x3 on 3 of
+// 111x79x2 took 13.3 and 8.5, 2x2 on 90x90x16 10.7 and 7.2, 7x3 on 90x90x40 45 and 39, but 2x3 on
+// 112x112x32 27 and 33, on 63x71x341 108 and 119.
 template <class T>
 bool takes_strips(const depthwise_params& p) {
   if constexpr (loads_some<T>) {
