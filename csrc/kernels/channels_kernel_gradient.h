@@ -71,7 +71,7 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
     const A *x_rows[most * gradient_columns], *dz_rows[most];
     s.x = x_rows;
     s.dz = dz_rows;
-    const int64_t together = ceil_div(most, max_of(1, p.out_width));
+    const int64_t together = max_of(ceil_div(most, max_of(1, p.out_width)), tuning::gradient_rows);
     const bool is_first = i == 0 && s.tap == 0;
     for (int64_t h = first; h < last; h += s.row_count) {
       s.row_count = min_of(together, last - h);
@@ -179,7 +179,7 @@ class TapGradient {
     pitch_ = round_up(outputs_, lanes<A>) + channels_.count * lanes<A>;
     part_elements_ = (taps_ + 1) * pitch_;
     const int64_t bytes = sums_bytes();
-    parts_ = bytes > tuning::gradient_round_bytes ? 1 : count_parts(rows_, sized_.count);
+    parts_ = bytes > tuning::gradient_round_bytes ? 1 : count_parts(p_, sized_.count);
     const int64_t most = max_of(1, call.threads * tuning::gradient_round_bytes / bytes);
     round_ = ceil_div(parts_, ceil_div(parts_, most));  // rounds of nearly one size
   }
@@ -191,8 +191,11 @@ class TapGradient {
     }
     for (int64_t first = 0; first < parts_; first += round_) {
       const int64_t count = min_of(round_, parts_ - first);
-      const bool summed = parallel(count * channels_.count, call_.threads, [&](int64_t task) {
-        return sum_part(first, task / channels_.count, task % channels_.count);
+      const int64_t groups = groups_of(count);
+      const bool summed = parallel(groups * channels_.count, call_.threads, [&](int64_t task) {
+        const int64_t group = task / channels_.count, block = task % channels_.count;
+        return sum_parts(first + count * group / groups, first + count * (group + 1) / groups,
+                         first, block);
       });
       if (!summed) return false;
       const bool written = parallel(taps_ + 1, call_.threads, [&](int64_t tap) {
@@ -214,15 +217,15 @@ class TapGradient {
   // Of all taps and outputs, for one part.
   int64_t sums_bytes() const { return (taps_ + 1) * outputs_ * element; }
 
-  // Outputs of a block of channels, by sizes alone. Where rows are few, channels are divided: that
-  // costs no sums, but memory is read in shorter runs.
+  // Outputs of a block of channels, by sizes alone. Where parts are few or their sums large,
+  // channels are divided: that costs no sums, but memory is read in shorter runs.
   int64_t block_outputs() const {
-    const int64_t bytes = sums_bytes();
-    const bool divides = rows_ < tuning::gradient_parts * tuning::gradient_part_rows ||
-                         tuning::gradient_parts * bytes > tuning::gradient_parts_bytes;
+    const int64_t wanted = tuning::gradient_parts * sums_bytes() > tuning::gradient_parts_bytes
+                               ? 8
+                               : ceil_div(tuning::least_gradient_tasks, count_parts(p_, 1));
     const int64_t least = fetches_ ? tuning::least_fetched_vectors : tuning::least_block_vectors;
     const int64_t share =
-        divides ? round_up(max_of(outputs_ / 8, least * lanes<A>), lanes<A>) : outputs_;
+        wanted > 1 ? round_up(max_of(outputs_ / wanted, least * lanes<A>), lanes<A>) : outputs_;
     const int64_t reach = (p_.kernel_height - 1) * p_.dilation_height + 1;
     const auto fitting = [&](int64_t room) {
       return staged_block<A>(outputs_, 1, reach + 1, p_.in_width, 1, INT64_MAX, room);
@@ -265,30 +268,41 @@ class TapGradient {
     return blocks;
   }
 
+  // Groups of as many parts each that follow each other and are one task: between them rows are
+  // staged twice. As many as threads at least, whose rows are then those of their forward pass.
+  int64_t groups_of(int64_t parts) const {
+    int64_t groups =
+        min_of(parts, max_of(call_.threads, ceil_div(call_.tasks, channels_.count)));
+    while (parts % groups != 0) ++groups;
+    return groups;
+  }
+
   A* partial(int64_t part, int64_t block) const {
     const int64_t first = channels_.begin(block) * p_.multiplier;
     return partials_.as<A>() + part * part_elements_ + round_up(first, lanes<A>) + block * lanes<A>;
   }
 
-  // One block of channels over part `slot` of the round that begins with part `first`.
-  bool sum_part(int64_t first, int64_t slot, int64_t block) const {
-    A* const sums = partial(slot, block);
+  // One block of channels over the parts [begin, end), of the round that begins with part `first`.
+  bool sum_parts(int64_t begin, int64_t end, int64_t first, int64_t block) const {
     const int64_t outputs = (channels_.end(block) - channels_.begin(block)) * p_.multiplier;
-    for (int64_t tap = 0; tap <= taps_; ++tap) {
-      for (int64_t c = 0; c < outputs; c += lanes<A>) store(sums + tap * pitch_ + c, zero<A>());
+    for (int64_t part = begin; part < end; ++part) {
+      A* const sums = partial(part - first, block);
+      for (int64_t tap = 0; tap <= taps_; ++tap) {
+        for (int64_t c = 0; c < outputs; c += lanes<A>) store(sums + tap * pitch_ + c, zero<A>());
+      }
     }
-    const Part part = part_of(rows_, parts_, first + slot);
-    if (columns_.count == 1) return sum_columns(call_, part, block, sums);
+    if (columns_.count == 1) return sum_columns(call_, begin, end, first, block);
     for (int64_t i = 0; i < columns_.count; ++i) {
       PartOfCall<T> columns(call_);
       columns.take_results(columns_.begin(i), columns_.end(i));
-      if (!sum_columns(columns.call, part, block, sums)) return false;
+      if (!sum_columns(columns.call, begin, end, first, block)) return false;
     }
     return true;
   }
 
-  // All columns of `call`.
-  bool sum_columns(const Call& call, const Part& part, int64_t block, A* sums) const {
+  // All columns of `call`. Rows that are staged stay from part to part.
+  bool sum_columns(const Call& call, int64_t first_part, int64_t last_part, int64_t round,
+                   int64_t block) const {
     const depthwise_params& p = *call.params;
     const int64_t c0 = channels_.begin(block), count = channels_.end(block) - c0;
     const int64_t outputs = count * p.multiplier;
@@ -305,14 +319,17 @@ class TapGradient {
     RowSource<T> x{}, dz{};
     int64_t current = -1;
     bool is_asked_for = false;  // what the activation's gradient is made of, by the block before
-    for (int64_t row = part.begin; row < part.end;) {
+    int64_t part = first_part;
+    const int64_t last_row = part_of(rows_, parts_, last_part - 1).end;
+    for (int64_t row = part_of(rows_, parts_, part).begin; row < last_row;) {
+      while (row >= part_of(rows_, parts_, part).end) ++part;
       const int64_t image = row / p.out_height, begin = row % p.out_height;
-      const int64_t end =
-          min_of(min_of(begin + rows.outputs, p.out_height), begin + part.end - row);
-      const int64_t left = part.end - (row + end - begin);  // rows after this block
+      const int64_t end = min_of(min_of(begin + rows.outputs, p.out_height),
+                                 begin + part_of(rows_, parts_, part).end - row);
+      const int64_t left = last_row - (row + end - begin);  // rows after this block
       if (image != current) {  // rows that are staged stay from block to block
         current = image;
-        const bool continues = row - begin + p.out_height < part.end;
+        const bool continues = row - begin + p.out_height < last_row;
         x.image = image_at<T>(call.x, p.x, image, c0);
         x.width = p.in_width;
         x.channels = count;
@@ -339,7 +356,8 @@ class TapGradient {
       if (is_asked_for) {
         asked = strides_ ? AskedInSums::input : AskedInSums::input_and_saved;
       }
-      sum_rows(p, x, dz, outputs, begin, end, call.dkernel != nullptr, asked, sums, pitch_);
+      sum_rows(p, x, dz, outputs, begin, end, call.dkernel != nullptr, asked,
+               partial(part - round, block), pitch_);
       if (input_gradient_ != nullptr) {
         // The rows of the input that begin in these rows of the output, which are here already.
         const int64_t from = begin == 0 ? 0 : min_of(begin * p.stride_height, p.in_height);

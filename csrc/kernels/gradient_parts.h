@@ -17,9 +17,19 @@ struct Part {
 inline Part part_of(int64_t rows, int64_t parts, int64_t index) {
   return {rows * index / parts, rows * (index + 1) / parts};
 }
-inline int64_t count_parts(int64_t rows, int64_t other_tasks) {
-  const int64_t wanted = ceil_div(tuning::gradient_parts, max_of(1, other_tasks));
-  return max_of(1, min_of(wanted, ceil_div(rows, tuning::gradient_part_rows)));
+// Of images in pieces, or of several together, so that few parts end within one: beside such an end
+// rows are read twice. Pieces are a power of two, so that threads get the same number of them.
+inline int64_t count_parts(const depthwise_params& p, int64_t other_tasks) {
+  const int64_t most = max_of(1, tuning::gradient_parts / max_of(1, other_tasks));
+  const int64_t outputs = max_of(1, p.out_height * p.out_width);
+  const int64_t together = ceil_div(tuning::gradient_part_outputs, outputs);  // images
+  if (together > 1) return max_of(1, min_of(most, ceil_div(p.batch, together)));
+  int64_t pieces = 1;
+  while (2 * pieces * p.batch <= most && 2 * pieces * tuning::gradient_part_rows <= p.out_height &&
+         2 * pieces * tuning::gradient_part_outputs <= outputs) {
+    pieces *= 2;
+  }
+  return max_of(1, min_of(most, pieces * p.batch));
 }
 
 // Channels cut into blocks of nearly one size, each of whole grains but for the last one.

@@ -210,13 +210,17 @@ constexpr int64_t copied_weights_bytes = 480 * 1024;
 
 // Outputs that a kernel's gradient goes over between loading and storing its sums.
 constexpr int64_t gradient_outputs = 28;
+constexpr int64_t gradient_rows = 4;
 
 // Kernel gradients are summed in this many parts at most, whatever the number of threads: the
 // partition fixes the bits.
 constexpr int64_t gradient_parts = 32;
 // A part has so many rows of outputs at least: 3x3 on 14x14x512 took 42 us with 4, 40 with 8 (Zen
 // 5).
-constexpr int64_t gradient_part_rows = 8;
+constexpr int64_t gradient_part_rows = 7;
+constexpr int64_t gradient_part_outputs = 96;
+// Channels are divided for as many tasks.
+constexpr int64_t least_gradient_tasks = 8;
 // Where the sums of as many parts would take more memory than this, channels are divided instead.
 constexpr int64_t gradient_parts_bytes = 4 * 1024 * 1024;
 // Memory for sums of parts that one thread adds to a call's, in rounds where there are more; there
