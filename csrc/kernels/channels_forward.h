@@ -225,12 +225,25 @@ class ChannelsForward {
   RowBlocks rows_{0, 1, 1, 1, 1};
 };
 
+// What does not fit the scratch is cut, and what comes from memory where rows are so long that
+// those of one row of results would fill the second-level cache: a part of the columns leaves
+// longer runs than a part of the channels.
+template <class T>
+ColumnBlocks forward_blocks(const depthwise_params& p) {
+  ColumnBlocks blocks = column_blocks<Compute<T>>(p, forward_bytes<Compute<T>>(p), p.out_width);
+  const bool fetches = p.layout == DEPTHWISE_CHANNELS_LAST && reads_most_rows(p) &&
+                       image_bytes<T>(p) >= tuning::memory_bytes;
+  if (!fetches || blocks.count > 1) return blocks;
+  const int64_t rows = (p.kernel_height - 1) * p.dilation_height + 1 + p.stride_height;
+  const int64_t each = rows * p.stride_width * p.channels * static_cast<int64_t>(sizeof(T));
+  const int64_t most = tuning::fetched_columns_bytes / each;
+  if (most >= tuning::least_fetched_columns) blocks.count = ceil_div(p.out_width, most);
+  return blocks;
+}
+
 template <class T>
 bool channels_forward(const Call& call) {
-  const depthwise_params& p = *call.params;
-  const ColumnBlocks blocks =
-      column_blocks<Compute<T>>(p, forward_bytes<Compute<T>>(p), p.out_width);
-  return over_column_blocks<T>(call, blocks, &PartOfCall<T>::take_results,
+  return over_column_blocks<T>(call, forward_blocks<T>(*call.params), &PartOfCall<T>::take_results,
                                [](const Call& part) { return ChannelsForward<T>(part).run(); });
 }
 

@@ -220,9 +220,9 @@ class TapGradient {
   // Outputs of a block of channels, by sizes alone. Where parts are few or their sums large,
   // channels are divided: that costs no sums, but memory is read in shorter runs.
   int64_t block_outputs() const {
-    const int64_t wanted = tuning::gradient_parts * sums_bytes() > tuning::gradient_parts_bytes
-                               ? 8
-                               : ceil_div(tuning::least_gradient_tasks, count_parts(p_, 1));
+    const bool is_large = tuning::gradient_parts * sums_bytes() > tuning::gradient_parts_bytes;
+    const int64_t parts = is_large ? 1 : count_parts(p_, 1);
+    const int64_t wanted = ceil_div(tuning::least_gradient_tasks, parts);
     const int64_t least = fetches_ ? tuning::least_fetched_vectors : tuning::least_block_vectors;
     const int64_t share =
         wanted > 1 ? round_up(max_of(outputs_ / wanted, least * lanes<A>), lanes<A>) : outputs_;
@@ -268,11 +268,12 @@ class TapGradient {
     return blocks;
   }
 
-  // Groups of as many parts each that follow each other and are one task: between them rows are
-  // staged twice. As many as threads at least, whose rows are then those of their forward pass.
+  // Groups of as many parts each that follow each other and are one task: rows at the ends of a
+  // group are staged twice, those between its parts are not. As many as threads at least, whose
+  // rows are then those of their forward pass.
   int64_t groups_of(int64_t parts) const {
-    int64_t groups =
-        min_of(parts, max_of(call_.threads, ceil_div(call_.tasks, channels_.count)));
+    const int64_t wanted = ceil_div(call_.tasks, channels_.count * tuning::tasks_together);
+    int64_t groups = min_of(parts, max_of(call_.threads, wanted));
     while (parts % groups != 0) ++groups;
     return groups;
   }
@@ -321,11 +322,11 @@ class TapGradient {
     bool is_asked_for = false;  // what the activation's gradient is made of, by the block before
     int64_t part = first_part;
     const int64_t last_row = part_of(rows_, parts_, last_part - 1).end;
-    for (int64_t row = part_of(rows_, parts_, part).begin; row < last_row;) {
+    for (int64_t row = part_of(rows_, parts_, first_part).begin; row < last_row;) {
       while (row >= part_of(rows_, parts_, part).end) ++part;
       const int64_t image = row / p.out_height, begin = row % p.out_height;
-      const int64_t end = min_of(min_of(begin + rows.outputs, p.out_height),
-                                 begin + part_of(rows_, parts_, part).end - row);
+      const int64_t left_of_part = part_of(rows_, parts_, part).end - row;
+      const int64_t end = min_of(min_of(begin + rows.outputs, p.out_height), begin + left_of_part);
       const int64_t left = last_row - (row + end - begin);  // rows after this block
       if (image != current) {  // rows that are staged stay from block to block
         current = image;

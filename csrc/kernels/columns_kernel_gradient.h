@@ -97,8 +97,8 @@ class PlaneGradient {
         taps_(p_.kernel_height * p_.kernel_width),
         outputs_(p_.channels * p_.multiplier),
         row_blocks_(ceil_div(p_.out_height, phases_.block.rows)),
-        parts_(max_of(1, min_of(p_.batch * row_blocks_,
-                              ceil_div(tuning::gradient_parts, p_.channels)))) {
+        parts_(max_of(
+            1, min_of(p_.batch * row_blocks_, ceil_div(tuning::gradient_parts, p_.channels)))) {
     const int64_t bytes = outputs_ * (taps_ + 1) * static_cast<int64_t>(sizeof(A));
     parts_ = max_of(1, min_of(parts_, tuning::gradient_round_bytes / bytes));
   }

@@ -53,6 +53,12 @@ constexpr int64_t direct_weights_bytes = 12 * 1024;
 // 100. 3x3 at stride 2 on 4 of 264x264x192, whose channels 400 KiB cut in two, took 10.6 ms,
 // and 7.0 with 800; without a bound 7.4.
 constexpr int64_t fetched_rows_bytes = 800 * 1024;
+// Such rows in which more bytes would be near are cut into blocks of columns. Two cores of a Zen 4
+// took uncut, with 128, 256, 400 and 600 KiB, in ms, for 3x3 at stride 2 on 4 of 300x300x192 11.7,
+// 9.8, 9.7, 9.4 and 9.5, on 4 of 228x228x144 2.7, 2.8, 2.3, 2.4 and 2.4, for 3x3 on 2 of
+// 264x264x192 6.4, 6.3, 6.0, 5.4 and 5.6, for 5x5 on 8 of 75x75x480 6.6, 6.5, 6.0, 6.2 and 6.1.
+constexpr int64_t fetched_columns_bytes = 400 * 1024;
+constexpr int64_t least_fetched_columns = 16;
 constexpr int64_t fetched_weights_bytes = 24 * 1024;
 
 // Rows of results of a task, at least, where there are channels to be cut into tasks instead: rows
@@ -208,19 +214,27 @@ constexpr int64_t evicting_taps = 144;
 // and 314, on 14x14x512 259 and 248.
 constexpr int64_t copied_weights_bytes = 480 * 1024;
 
-// Outputs that a kernel's gradient goes over between loading and storing its sums.
+// Outputs that a kernel's gradient goes over between loading and storing its sums, at least: of so
+// many rows. Two cores of a Zen 4 took for training steps with 1 row and with 4, in us, for 5x5 on
+// 28x28x240 186 and 176, 7x7 on 56x56x96 482 and 464, 9x9 on 28x28x128 298 and 278, 3x3 on
+// 112x112x32 173 and 167; with 8 level.
 constexpr int64_t gradient_outputs = 28;
 constexpr int64_t gradient_rows = 4;
 
 // Kernel gradients are summed in this many parts at most, whatever the number of threads: the
-// partition fixes the bits.
+// partition fixes the bits. A part has so many rows and outputs at least.
 constexpr int64_t gradient_parts = 32;
-// A part has so many rows of outputs at least: 3x3 on 14x14x512 took 42 us with 4, 40 with 8 (Zen
-// 5).
 constexpr int64_t gradient_part_rows = 7;
 constexpr int64_t gradient_part_outputs = 96;
-// Channels are divided for as many tasks.
+// Channels are divided where parts are fewer than this, which shortens runs of memory. Two cores of
+// a Zen 4 took for training steps with all in eight blocks wherever there were less than 256 rows
+// in all, in parts of 8, and like this, in us, for 3x3 on 56x56x128 193 and 181, on 14x14x512 72
+// and 68, on 10x10x2304 147 and 131, 5x5 at stride 2 on 17x17x720 103 and 90; with 2 instead of 8,
+// the last two 171 and 126, 5x5 on 7x7x960 67 and 79.
 constexpr int64_t least_gradient_tasks = 8;
+// Parts that follow each other are one task: of `tasks`, so many go together. 3x3 on 56x56x128 took
+// 181 us with 1 and 175 with 2, on 112x112x32 169 and 166.
+constexpr int64_t tasks_together = 2;
 // Where the sums of as many parts would take more memory than this, channels are divided instead.
 constexpr int64_t gradient_parts_bytes = 4 * 1024 * 1024;
 // Memory for sums of parts that one thread adds to a call's, in rounds where there are more; there
