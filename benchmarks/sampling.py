@@ -56,6 +56,7 @@ FILES = {
     "gradient_parts.h": "set-up",
     "packed_kernel.h": "set-up",
     "pixels_forward.h": "set-up",
+    "row_sums.h": "set-up",
     "rows_aside.h": "results",
     "table_floats.cc": "set-up",
     "table_halves.cc": "set-up",

@@ -15,9 +15,9 @@ from tests.memory import CHANNELS_SWAPPED, CONTIGUOUS, EVERYTHING, REVERSED, SPR
 
 Array = NDArray[Any]
 
-# The pass takes up to 6 rows of halo: (taps - 1) * dilation // stride (csrc/kernels/tuning.h). Its parts are of at
-# least 8 rows of outputs, counted through all images, and at most 32 in number. A third of these calls are so large
-# that threads are woken for each one.
+# The pass takes up to 6 rows of halo: (taps - 1) * dilation // stride (csrc/kernels/tuning.h). Its parts, at most 32 of
+# them, are of at least 7 rows and 96 outputs: pieces of images, or several images. Those that follow each other are one
+# task, of how many depends on the threads. A third of these calls are so large that threads are woken for each one.
 CASES = [
     Case((40, 41), (3, 3), 55, batch=2, padding="same", activation="relu"),
     Case((45, 19), (7, 3), 88, padding="same"),  # the largest halo, and the first one beyond it
@@ -26,9 +26,8 @@ CASES = [
     Case((29, 21), (3, 2), 33, padding="same", dilation_rate=(4, 2), activation="relu"),
     Case((60, 13), (14, 3), 20, padding="same", strides=(2, 1)),
     Case((60, 13), (15, 3), 20, padding="same", strides=(2, 1), activation="relu"),
-    Case(
-        (9, 23), (3, 5), 50, batch=5, padding="same", activation="silu"
-    ),  # parts across the borders of images
+    Case((9, 23), (3, 5), 50, batch=5, padding="same", activation="silu"),  # a part for each image
+    Case((7, 15), (3, 2), 18, batch=37, activation="relu"),  # parts across the borders of images
     Case((3, 15), (2, 2), 19, batch=11, multiplier=2, activation="relu"),
     Case((300, 11), (5, 3), 60, padding="same", strides=(1, 2)),  # as many parts as there may be
     Case((35, 26), (2, 3), 24, batch=3, padding="same", strides=(3, 2), dilation_rate=(2, 3), multiplier=3),

@@ -55,6 +55,33 @@ def test_small_results_of_a_large_image_have_the_bits_of_small_ones(channels: in
         assert_same_bits(y[one], small, f"y of image {image}")
 
 
+# Rows so long that a few of them fill the second-level cache are cut into blocks of columns (channels_forward.h), here
+# of 400 columns, 200 and 133.
+@pytest.mark.parametrize(
+    ("strides", "dilation", "kernel_size"), [(1, 1, (3, 3)), (2, 1, (3, 5)), (1, 3, (2, 4)), (3, 1, (4, 3))]
+)
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_wide_images_have_the_bits_of_strips_of_them(
+    strides: int, dilation: int, kernel_size: tuple[int, int], activation: str
+) -> None:
+    rng = np.random.default_rng(3)
+    height = 60 * strides
+    x = rng.standard_normal((1, height, 901, 64)).astype(np.float32)
+    kernel = rng.standard_normal((*kernel_size, 64, 1)).astype(np.float32)
+    bias = rng.standard_normal(64).astype(np.float32)
+    options: dict[str, Any] = {"strides": strides, "dilation_rate": dilation, "activation": activation}
+    y, pullback = depthwise.depthwise_conv2d_vjp(x, kernel, bias, **options)
+    assert x.nbytes + y.nbytes >= 20 * 2**20
+    reach = (kernel_size[0] - 1) * dilation + 1
+    dbias = np.zeros(64)  # of what the derivative is taken from, too, which was written with y
+    for row in range(y.shape[1]):
+        strip = x[:, row * strides : row * strides + reach]
+        small, small_pullback = depthwise.depthwise_conv2d_vjp(strip, kernel, bias, **options)
+        assert_same_bits(y[:, row : row + 1], small, f"row {row}")
+        dbias += small_pullback(np.ones_like(small)).bias
+    np.testing.assert_allclose(pullback(np.ones_like(y)).bias, dbias, rtol=1e-4, atol=1e-2)
+
+
 # Columns that are no whole lines are made aside first, some of a row or two at a time (csrc/kernels/rows_aside.h): all
 # of them, a third, a tile.
 @pytest.mark.parametrize("channels", [72, 80, 40, 17, 200])
