@@ -234,9 +234,11 @@ ColumnBlocks forward_blocks(const depthwise_params& p) {
   const bool fetches = p.layout == DEPTHWISE_CHANNELS_LAST && reads_most_rows(p) &&
                        image_bytes<T>(p) >= tuning::memory_bytes;
   if (!fetches || blocks.count > 1) return blocks;
-  const int64_t rows = (p.kernel_height - 1) * p.dilation_height + 1 + p.stride_height;
-  const int64_t each = rows * p.stride_width * p.channels * static_cast<int64_t>(sizeof(T));
-  const int64_t most = tuning::fetched_columns_bytes / each;
+  const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
+  const int64_t rows = min_of(reach + p.stride_height, p.in_height);
+  const int64_t columns = min_of(p.stride_width, p.in_width);
+  const int64_t most = tuning::fetched_columns_bytes /
+                       (rows * columns * p.channels * static_cast<int64_t>(sizeof(T)));
   if (most >= tuning::least_fetched_columns) blocks.count = ceil_div(p.out_width, most);
   return blocks;
 }
