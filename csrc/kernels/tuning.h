@@ -53,13 +53,13 @@ constexpr int64_t direct_weights_bytes = 12 * 1024;
 // 100. 3x3 at stride 2 on 4 of 264x264x192, whose channels 400 KiB cut in two, took 10.6 ms,
 // and 7.0 with 800; without a bound 7.4.
 constexpr int64_t fetched_rows_bytes = 800 * 1024;
+constexpr int64_t fetched_weights_bytes = 24 * 1024;
 // Such rows in which more bytes would be near are cut into blocks of columns. Two cores of a Zen 4
 // took uncut, with 128, 256, 400 and 600 KiB, in ms, for 3x3 at stride 2 on 4 of 300x300x192 11.7,
 // 9.8, 9.7, 9.4 and 9.5, on 4 of 228x228x144 2.7, 2.8, 2.3, 2.4 and 2.4, for 3x3 on 2 of
 // 264x264x192 6.4, 6.3, 6.0, 5.4 and 5.6, for 5x5 on 8 of 75x75x480 6.6, 6.5, 6.0, 6.2 and 6.1.
 constexpr int64_t fetched_columns_bytes = 400 * 1024;
 constexpr int64_t least_fetched_columns = 16;
-constexpr int64_t fetched_weights_bytes = 24 * 1024;
 
 // Rows of results of a task, at least, where there are channels to be cut into tasks instead: rows
 // between two tasks are read twice. Two cores of a Zen 5 took 37.2 us for 3x3 on 56x56x128 with 8
