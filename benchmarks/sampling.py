@@ -53,6 +53,7 @@ FILES = {
     "strips_forward.h": "set-up",
     "columns_input_gradient.h": "set-up",
     "columns_kernel_gradient.h": "set-up",
+    "gradient_columns.h": "set-up",
     "gradient_parts.h": "set-up",
     "packed_kernel.h": "set-up",
     "pixels_forward.h": "set-up",

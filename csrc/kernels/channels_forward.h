@@ -47,8 +47,9 @@ class ChannelsForward {
  public:
   using A = Compute<T>;
 
-  explicit ChannelsForward(const Call& call)
-      : call_(call), p_(*call.params), outputs_(p_.channels * p_.multiplier) {}
+  // `call`: a block of columns of one of the size `whole`, or all of it.
+  ChannelsForward(const Call& call, const depthwise_params& whole)
+      : call_(call), p_(*call.params), whole_(whole), outputs_(p_.channels * p_.multiplier) {}
 
   bool run() {
     if (!make_weights()) return false;
@@ -93,7 +94,7 @@ class ChannelsForward {
     copies_ = direct_ ? 1 : RowSource<T>::staged_copies(p_);
     distance_ = pair_distance<A>(plans_, can_clip);
     ring_rows_ = min_of(plans_.row_reach(distance_), max_of(1, p_.in_height));
-    streams_ = in_place_ && streaming_pays<T>(p_);
+    streams_ = in_place_ && streaming_pays<T>(whole_);
     const bool tiles_stream =
         clamp_range<A>(p_.activation).is_clamp && has_whole_lines<T>(call_.y, p_.y, outputs_);
     aside_ = streams_ && call_.preactivation == nullptr && !tiles_stream;
@@ -103,14 +104,17 @@ class ChannelsForward {
     const int64_t hot_rows = min_of(ring_rows_, p_.kernel_height) + 1;
     const int64_t near_rows = plans_.rows[0].overlaps() ? hot_rows : 0;
     const int64_t tasks = ceil_div(call_.tasks, max_of(1, p_.batch));
-    const bool large = fetching_pays<T>(p_.batch * p_.in_height * p_.in_width * p_.channels);
+    const bool large =
+        fetching_pays<T>(whole_.batch * whole_.in_height * whole_.in_width * whole_.channels);
     const bool fetches = large && reads_most_rows(p_);
-    asks_ = fetches && image_bytes<T>(p_) >= tuning::memory_bytes;
+    asks_ = fetches && image_bytes<T>(whole_) >= tuning::memory_bytes;
     const int64_t wanted =
         direct_
             ? direct_block<T>(p_, outputs_, near_rows, p_.in_width, p_.out_height, tasks, fetches)
-            : staged_block<A>(p_.channels * copies_, p_.multiplier / copies_, hot_rows, p_.in_width,
-                              tasks, most_staged_vectors(p_.x, p_.in_width, large));
+            : max_of(least_staged(),
+                     staged_block<A>(p_.channels * copies_, p_.multiplier / copies_, hot_rows,
+                                     p_.in_width, tasks,
+                                     most_staged_vectors(p_.x, p_.in_width, large)));
     channels_ = Blocks(p_.channels, ceil_div(wanted, direct_ ? p_.multiplier : copies_));
     rows_ = RowBlocks(p_.out_height, rows_together(distance_), p_.batch * channels_.count,
                       call_.tasks, call_.threads);
@@ -120,6 +124,15 @@ class ChannelsForward {
     const int64_t largest = (channels_.end(last) - channels_.begin(last)) * p_.multiplier;
     copies_weights_ = kernel_.evicts && p_.batch * rows_.count == 1 &&
                       kernel_.block_bytes(largest, p_) <= tuning::copied_weights_bytes;
+  }
+
+  // Planes are transposed a vector of channels at a time: of these, with their copies, a block has
+  // no fewer if the scratch has room.
+  int64_t least_staged() const {
+    const bool is_planes = p_.x.column == 1 && p_.x.channel != 1;
+    const int64_t bytes = vector_bytes<A>(copies_ * (ring_rows_ * p_.in_width + 4 * p_.out_width));
+    const bool fits = copies_ > 1 && bytes <= tuning::scratch_bytes;
+    return is_planes && fits ? copies_ * min_of(lanes<A>, p_.channels) : 0;
   }
 
   bool make_block(const BlockTasks::Task& task) const {
@@ -209,7 +222,7 @@ class ChannelsForward {
   }
 
   const Call& call_;
-  const depthwise_params& p_;
+  const depthwise_params &p_, &whole_;
   int64_t outputs_;
   PackedKernel<A> kernel_;
   PackedBias<A> bias_;
@@ -245,8 +258,9 @@ ColumnBlocks forward_blocks(const depthwise_params& p) {
 
 template <class T>
 bool channels_forward(const Call& call) {
-  return over_column_blocks<T>(call, forward_blocks<T>(*call.params), &PartOfCall<T>::take_results,
-                               [](const Call& part) { return ChannelsForward<T>(part).run(); });
+  const depthwise_params& p = *call.params;
+  return over_column_blocks<T>(call, forward_blocks<T>(p), &PartOfCall<T>::take_results,
+                               [&](const Call& part) { return ChannelsForward<T>(part, p).run(); });
 }
 
 }  // namespace depthwise::DW_ISA

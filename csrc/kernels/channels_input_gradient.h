@@ -131,25 +131,17 @@ class InputGradient {
  public:
   using A = Compute<T>;
 
-  // `may_be_direct`: rows of the output's gradient can be read in place.
-  bool make(const Call& call, bool may_be_direct) {
-    const depthwise_params& p = *call.params;
-    if (!kernel_.pack(static_cast<const T*>(call.kernel), p, call.threads) ||
-        !kernel_.separate(p, call.threads) || !plans_.make_gradient(p, least_tile_columns) ||
-        !clipped_.make(plans_, kernel_, p, p.out_height, call.threads)) {
-      return false;
-    }
-    const bool can_clip = clipped_.zeros != nullptr;
-    in_place_ = p.multiplier == 1 && p.dx.channel == 1;
-    if (!is_compute_type<T>) {  // both or neither: a tile reads and writes one type
-      in_place_ = in_place_ && may_be_direct && tiles_convert<T>(plans_, can_clip);
-    }
-    direct_ = may_be_direct && (is_compute_type<T> || in_place_);
-    distance_ = pair_distance<A>(plans_, can_clip);
-    const bool streams = in_place_ && can_stream<T> && gradients_fetch<T>(p);
-    aside_ = streams && !has_whole_lines<T>(call.dx, p.dx, p.channels);
-    finish_ = {nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0, streams && !aside_};
-    return true;
+  // `may_be_direct`: rows of the output's gradient can be read in place. `fetches`: they come from
+  // memory, and the input's go there.
+  bool make(const Call& call, bool may_be_direct, bool fetches) {
+    weights_ = &kernel_;
+    return kernel_.pack(static_cast<const T*>(call.kernel), *call.params, call.threads) &&
+           kernel_.separate(*call.params, call.threads) && plan(call, may_be_direct, fetches);
+  }
+  // Another block of columns of a call, with the weights of this one.
+  bool make_beside(const InputGradient& other, const Call& call, bool may_be_direct, bool fetches) {
+    weights_ = other.weights_;
+    return plan(call, may_be_direct, fetches);
   }
 
   // Whether write_rows() is to be given rows of the output's gradient that are read in place.
@@ -192,8 +184,8 @@ class InputGradient {
       const bool aside = aside_ && rows.pays(dx);
       rows.use(places + clipped_.bytes(), dx);
       const RowMaker<T, T> maker{
-          plans_, dz,      kernel_, first_output, dx,    no_preactivation,
-          0,      finish_, taps,    clipping,     along, aside ? &rows : nullptr};
+          plans_, dz,      *weights_, first_output, dx,    no_preactivation,
+          0,      finish_, taps,      clipping,     along, aside ? &rows : nullptr};
       maker.make_each(begin, end, distance_, [](int64_t, int64_t) {});
       if (finish_.stream || aside) finish_streaming();
       return;
@@ -204,8 +196,8 @@ class InputGradient {
     const int64_t row_elements =
         row_bytes(p, count * p.multiplier) / static_cast<int64_t>(sizeof(A));
     const int64_t pitch = RowSource<T>::staged_pitch(count * p.multiplier);
-    const RowMaker<T, A> maker{plans_, dz,           kernel_, first_output, {rows, 0, pitch, 1},
-                               {},     row_elements, finish_, taps,         clipping,
+    const RowMaker<T, A> maker{plans_, dz,           *weights_, first_output, {rows, 0, pitch, 1},
+                               {},     row_elements, finish_,   taps,         clipping,
                                along};
     maker.make_each(begin, end, distance_, [&](int64_t h, int64_t i) {
       A* const row = rows + i * row_elements;
@@ -215,6 +207,26 @@ class InputGradient {
   }
 
  private:
+  // How rows are made: everything but the weights.
+  bool plan(const Call& call, bool may_be_direct, bool fetches) {
+    const depthwise_params& p = *call.params;
+    if (!plans_.make_gradient(p, least_tile_columns) ||
+        !clipped_.make(plans_, *weights_, p, p.out_height, call.threads)) {
+      return false;
+    }
+    const bool can_clip = clipped_.zeros != nullptr;
+    in_place_ = p.multiplier == 1 && p.dx.channel == 1;
+    if (!is_compute_type<T>) {  // both or neither: a tile reads and writes one type
+      in_place_ = in_place_ && may_be_direct && tiles_convert<T>(plans_, can_clip);
+    }
+    direct_ = may_be_direct && (is_compute_type<T> || in_place_);
+    distance_ = pair_distance<A>(plans_, can_clip);
+    const bool streams = in_place_ && can_stream<T> && fetches;
+    aside_ = streams && !has_whole_lines<T>(call.dx, p.dx, p.channels);
+    finish_ = {nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0, streams && !aside_};
+    return true;
+  }
+
   RowsAside<T> aside_rows(const depthwise_params& p, int64_t channels) const {
     return RowsAside<T>(p.in_width, channels, plans_.column_classes == 1);
   }
@@ -226,7 +238,8 @@ class InputGradient {
         p.in_width * RowSource<T>::staged_pitch(outputs) * static_cast<int64_t>(sizeof(A)), 64);
   }
 
-  PackedKernel<A> kernel_;
+  PackedKernel<A> kernel_;  // empty where those of another block are used
+  const PackedKernel<A>* weights_ = nullptr;
   ClassPlans plans_;
   ClippedTiles<A> clipped_;
   Finish<A> finish_;
@@ -235,20 +248,20 @@ class InputGradient {
   bool aside_;  // rows go past the caches, but not from tiles
 };
 
+// One block of columns of a call of the size `whole`.
 template <class T>
-bool channels_input_gradient_of_block(const Call& call) {
+bool channels_input_gradient_of_block(const Call& call, const depthwise_params& whole) {
   using A = Compute<T>;
   const depthwise_params& p = *call.params;
   const int64_t outputs = p.channels * p.multiplier;
   InputGradient<T> gradient;
-  if (!gradient.make(call, RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation) &&
-                               !stage_pays<T>(p, p.dy))) {
-    return false;
-  }
+  const bool may_be_direct = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation) &&
+                             !stage_pays<T>(p, p.dy);
+  if (!gradient.make(call, may_be_direct, gradients_fetch<T>(whole))) return false;
   const bool direct = gradient.direct();
   const int64_t ring_rows = min_of(gradient.reach(), max_of(1, p.out_height));
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
-  const bool fetches = fetching_pays<T>(p.batch * p.out_height * p.out_width * outputs);
+  const bool fetches = fetching_pays<T>(whole.batch * whole.out_height * whole.out_width * outputs);
   const int64_t near_rows = ring_rows + 1 + (gradient.keeps_rows_aside() ? 2 : 0);
   const int64_t wanted =
       direct ? direct_block<T>(p, outputs, near_rows, p.out_width, p.in_height, tasks, fetches)
@@ -275,7 +288,7 @@ bool channels_input_gradient_of_block(const Call& call) {
     } else {
       dz.use_ring(scratch, ring_rows, 1);
     }
-    if (gradients_fetch<T>(p)) dz.height = p.out_height;
+    if (gradients_fetch<T>(whole)) dz.height = p.out_height;
     const int64_t begin = rows.begin(row), end = rows.end(row);
     gradient.write_rows(call, dz, image, c0, count, begin, end, scratch + ring);
     return true;
@@ -287,8 +300,9 @@ bool channels_input_gradient(const Call& call) {
   const depthwise_params& p = *call.params;
   const ColumnBlocks blocks =
       column_blocks<Compute<T>>(p, input_gradient_bytes<Compute<T>>(p), p.in_width);
-  return over_column_blocks<T>(call, blocks, &PartOfCall<T>::take_input_gradient,
-                               channels_input_gradient_of_block<T>);
+  return over_column_blocks<T>(
+      call, blocks, &PartOfCall<T>::take_input_gradient,
+      [&](const Call& part) { return channels_input_gradient_of_block<T>(part, p); });
 }
 
 }  // namespace depthwise::DW_ISA

@@ -3,39 +3,46 @@
 #ifndef DEPTHWISE_KERNELS_CHANNELS_KERNEL_GRADIENT_H_
 #define DEPTHWISE_KERNELS_CHANNELS_KERNEL_GRADIENT_H_
 
-#include "channels_input_gradient.h"
+#include "gradient_columns.h"
 #include "gradient_parts.h"
 #include "row_sums.h"
 
 namespace depthwise::DW_ISA {
 
 // The sums of one call, and what they are cut into: channels into blocks, rows of outputs into
-// parts (gradient_parts.h). With `input_gradient`, its rows are written on the way, while those of
-// the output's gradient that they are made of are near.
+// parts (gradient_parts.h), columns into blocks (gradient_columns.h). With `input_gradients`, their
+// rows are written on the way, while those of the output's gradient that they are made of are near.
 template <class T>
 class TapGradient {
  public:
   using A = Compute<T>;
   static constexpr int64_t element = sizeof(A);
 
-  TapGradient(const Call& call, const InputGradient<T>* input_gradient)
+  static bool fetches(const depthwise_params& p) {
+    return gradients_fetch<T>(p) && reads_most_rows(p);
+  }
+
+  TapGradient(const Call& call, const ColumnBlocks& columns,
+              const InputGradients<T>* input_gradients)
       : call_(call),
         p_(*call.params),
-        input_gradient_(input_gradient),
+        columns_(columns),
+        input_gradients_(input_gradients),
         outputs_(p_.channels * p_.multiplier),
         taps_(p_.kernel_height * p_.kernel_width),
         rows_(p_.batch * p_.out_height),
-        dx_reach_(input_gradient != nullptr ? input_gradient->reach() : 0),
-        fetches_(gradients_fetch<T>(p_) && reads_most_rows(p_)),
+        dx_reach_(input_gradients != nullptr ? input_gradients->reach() : 0),
+        fetches_(fetches(p_)),
         strides_(p_.stride_height * p_.stride_width > 1),
         direct_x_(reads_input_in_place()),
         direct_dz_(is_compute_type<T> &&
                    RowSource<T>::can_be_direct(outputs_, 1, p_.dy.channel, p_.activation)),
         copies_(direct_x_ ? 1 : RowSource<T>::staged_copies(p_)),
+        widths_(widest()),
         sized_(ChannelBlocks::of(p_.channels, ceil_div(lanes<A>, p_.multiplier),
                                  ceil_div(block_outputs(), p_.multiplier))),
-        channels_(fitting_blocks()),
-        columns_(column_blocks<A>(p_, kernel_gradient_bytes<A>(p_), p_.out_width)) {
+        block_rows_(block_rows()),
+        channels_(fitting_blocks()) {
     // Slots of whole vectors for every block: see write_row().
     pitch_ = round_up(outputs_, lanes<A>) + channels_.count * lanes<A>;
     part_elements_ = (taps_ + 1) * pitch_;
@@ -68,6 +75,22 @@ class TapGradient {
   }
 
  private:
+  // Columns of the widest block.
+  struct Widths {
+    int64_t x = 0, dz = 0, dx = 0;
+  };
+  Widths widest() const {
+    Widths most;
+    for (int64_t i = 0; i < columns_.count; ++i) {
+      const bool with_dx = input_gradients_ != nullptr;
+      const GradientColumns<T> columns(call_, columns_, i, with_dx);
+      most.x = max_of(most.x, columns.sums.params.in_width);
+      most.dz = max_of(most.dz, columns.both.params.out_width);
+      if (with_dx) most.dx = max_of(most.dx, columns.both.params.in_width);
+    }
+    return most;
+  }
+
   bool reads_input_in_place() const {
     const bool evicting =
         p_.x.column * static_cast<int64_t>(sizeof(T)) % tuning::gradient_evicting_bytes == 0;
@@ -89,7 +112,7 @@ class TapGradient {
         wanted > 1 ? round_up(max_of(outputs_ / wanted, least * lanes<A>), lanes<A>) : outputs_;
     const int64_t reach = (p_.kernel_height - 1) * p_.dilation_height + 1;
     const auto fitting = [&](int64_t room) {
-      return staged_block<A>(outputs_, 1, reach + 1, p_.in_width, 1, INT64_MAX, room);
+      return staged_block<A>(outputs_, 1, reach + 1, widths_.x, 1, INT64_MAX, room);
     };
     if (!fetches_) return min_of(share, fitting(tuning::staged_bytes));
     // Whole rows stream best, as long as what is staged of them fits, and more so where columns are
@@ -101,32 +124,55 @@ class TapGradient {
     return min_of(share, whole < outputs_ ? part : whole);
   }
 
-  // Rows of a block of rows whose staged input and gradient fit the cache. Sums are kept in
-  // memory from one to the next, so that these go by sizes alone, as the bits do.
-  GradientRows block_rows(const depthwise_params& p) const {
-    const int64_t vectors = ceil_div(sized_.largest() * p.multiplier, lanes<A>);
-    const int64_t row = vector_bytes<A>(p.in_width * p.stride_height + p.out_width) * vectors;
+  // Rows of a block of rows whose staged input and gradient fit the cache, and the scratch even if
+  // the input's gradient is made, too. Sums are kept in memory from one to the next, and go into
+  // the bits like that: so sizes alone say how many there are.
+  GradientRows block_rows() const {
+    const Axis columns = column_axis(p_);
+    const int64_t beyond =
+        columns_.count > 1 ? columns_beyond(columns, columns.out) / columns.stride + 2 : 0;
+    const int64_t dz_width = min_of(columns.out, ceil_div(columns.out, columns_.count) + beyond);
+    const int64_t vectors = ceil_div(sized_.largest() * p_.multiplier, lanes<A>);
+    const int64_t row = vector_bytes<A>(widths_.x * p_.stride_height + dz_width) * vectors;
+    const int64_t reach = gradient_rows_of_pair(row_axis(p_));
     int64_t count = max_of(1, tuning::staged_bytes / max_of(1, row));
     const auto bytes = [&] {
-      return GradientRows(p, count, dx_reach_).template bytes<A>(p, dx_reach_) * vectors;
+      const GradientRows rows(p_, count, reach);
+      return vector_bytes<A>((rows.x + 2) * widths_.x + rows.dz * dz_width) * vectors;
     };
     while (count > 1 && bytes() > tuning::scratch_bytes) count = (count + 1) / 2;
-    return GradientRows(p, count, dx_reach_);
+    return GradientRows(p_, count, dx_reach_);
   }
 
   // Those by sizes, unless what is staged of one would not fit the scratch.
   ChannelBlocks fitting_blocks() const {
-    const GradientRows rows = block_rows(p_);
-    const bool moves_dx = input_gradient_ != nullptr && !input_gradient_->in_place();
-    const int64_t x_rows = (direct_x_ ? 0 : rows.x) + (moves_dx ? 2 : 0);
-    const int64_t columns = x_rows * p_.in_width + (direct_dz_ ? 0 : rows.dz) * p_.out_width;
+    const GradientRows& rows = block_rows_;
+    const bool moves_dx = input_gradients_ != nullptr && !input_gradients_->in_place();
+    const int64_t columns = (direct_x_ ? 0 : rows.x) * widths_.x +
+                            (direct_dz_ ? 0 : rows.dz) * widths_.dz +
+                            (moves_dx ? 2 : 0) * widths_.dx;
     const int64_t most = max_of(1, tuning::scratch_bytes / max_of(1, vector_bytes<A>(columns)));
     ChannelBlocks blocks = sized_;
     while (ceil_div(blocks.largest() * p_.multiplier, lanes<A>) > most &&
            blocks.count < p_.channels / blocks.grain) {
       ++blocks.count;
     }
+    const int64_t shift = channels_before_line();
+    if (shift < p_.channels / blocks.grain / blocks.count * blocks.grain) blocks.shift = shift;
     return blocks;
+  }
+
+  // Channels of every column of the input's gradient before its first whole line, where these are
+  // as many in each: blocks that begin with a line share none.
+  int64_t channels_before_line() const {
+    const depthwise_image_strides& s = p_.dx;
+    const int64_t bytes = sizeof(T);
+    const int64_t off = static_cast<int64_t>(reinterpret_cast<uintptr_t>(call_.dx) % line_bytes);
+    if (input_gradients_ == nullptr || s.channel != 1 || off % bytes != 0 ||
+        (s.batch | s.row | s.column) * bytes % line_bytes != 0) {
+      return 0;
+    }
+    return (line_bytes - off) % line_bytes / bytes;
   }
 
   // Groups of as many parts each that follow each other and are one task: rows at the ends of a
@@ -153,27 +199,29 @@ class TapGradient {
         for (int64_t c = 0; c < outputs; c += lanes<A>) store(sums + tap * pitch_ + c, zero<A>());
       }
     }
-    if (columns_.count == 1) return sum_columns(call_, begin, end, first, block);
     for (int64_t i = 0; i < columns_.count; ++i) {
-      PartOfCall<T> columns(call_);
-      columns.take_results(columns_.begin(i), columns_.end(i));
-      if (!sum_columns(columns.call, begin, end, first, block)) return false;
+      if (!sum_columns(i, begin, end, first, block)) return false;
     }
     return true;
   }
 
-  // All columns of `call`. Rows that are staged stay from part to part.
-  bool sum_columns(const Call& call, int64_t first_part, int64_t last_part, int64_t round,
+  // One block of columns. Rows that are staged stay from part to part.
+  bool sum_columns(int64_t columns_index, int64_t first_part, int64_t last_part, int64_t round,
                    int64_t block) const {
-    const depthwise_params& p = *call.params;
+    const bool with_dx = input_gradients_ != nullptr;
+    const GradientColumns<T> columns(call_, columns_, columns_index, with_dx);
+    const Call &sums = columns.sums.call, &both = columns.both.call;
+    const depthwise_params& p = *sums.params;
+    const int64_t dz_width = both.params->out_width;
+    const InputGradient<T>* const input_gradient =
+        with_dx ? &(*input_gradients_)[columns_index] : nullptr;
     const int64_t c0 = channels_.begin(block), count = channels_.end(block) - c0;
     const int64_t outputs = count * p.multiplier;
-    const GradientRows rows = block_rows(p);
+    const GradientRows& rows = block_rows_;
     const int64_t x_ring =
         direct_x_ ? 0 : RowSource<T>::ring_bytes(rows.x, p.in_width, count * copies_);
-    const int64_t z_ring = direct_dz_ ? 0 : RowSource<T>::ring_bytes(rows.dz, p.out_width, outputs);
-    const int64_t dx_bytes =
-        input_gradient_ != nullptr ? input_gradient_->scratch_bytes(p, outputs) : 0;
+    const int64_t z_ring = direct_dz_ ? 0 : RowSource<T>::ring_bytes(rows.dz, dz_width, outputs);
+    const int64_t dx_bytes = with_dx ? input_gradient->scratch_bytes(*both.params, outputs) : 0;
     char* const scratch =
         static_cast<char*>(thread_scratch(static_cast<size_t>(x_ring + z_ring + dx_bytes + 64)));
     if (scratch == nullptr) return false;
@@ -192,7 +240,7 @@ class TapGradient {
       if (image != current) {  // rows that are staged stay from block to block
         current = image;
         const bool continues = row - begin + p.out_height < last_row;
-        x.image = image_at<T>(call.x, p.x, image, c0);
+        x.image = image_at<T>(sums.x, p.x, image, c0);
         x.width = p.in_width;
         x.channels = count;
         x.multiplier = p.multiplier;
@@ -204,7 +252,7 @@ class TapGradient {
         } else {
           x.use_ring(scratch, rows.x, copies_);
         }
-        dz = gradient_source<T>(call, image, c0 * p.multiplier, outputs);
+        dz = gradient_source<T>(both, image, c0 * p.multiplier, outputs);
         dz.height = fetches_ ? p.out_height : 0;
         dz.image_step = continues ? p.dy.batch : 0;
         dz.saved_step = continues ? p.saved.batch : 0;
@@ -218,17 +266,17 @@ class TapGradient {
       if (is_asked_for) {
         asked = strides_ ? AskedInSums::input : AskedInSums::input_and_saved;
       }
-      sum_rows(p, x, dz, outputs, begin, end, call.dkernel != nullptr, asked,
+      sum_rows(p, x, dz, columns.first, outputs, begin, end, sums.dkernel != nullptr, asked,
                partial(part - round, block), pitch_);
-      if (input_gradient_ != nullptr) {
+      if (with_dx) {
         // The rows of the input that begin in these rows of the output, which are here already.
         const int64_t from = begin == 0 ? 0 : min_of(begin * p.stride_height, p.in_height);
         const int64_t to =
             end == p.out_height ? p.in_height : min_of(end * p.stride_height, p.in_height);
         const RowsAlong<T> along{
             &dz, end, end + min_of(left, rows.outputs), from, p.stride_height, strides_};
-        input_gradient_->write_rows(call, dz, image, c0, count, from, to, scratch + x_ring + z_ring,
-                                    &along);
+        input_gradient->write_rows(both, dz, image, c0, count, from, to, scratch + x_ring + z_ring,
+                                   &along);
         is_asked_for = true;
       }
       row += end - begin;
@@ -283,13 +331,15 @@ class TapGradient {
 
   const Call& call_;
   const depthwise_params& p_;
-  const InputGradient<T>* input_gradient_;
+  ColumnBlocks columns_;
+  const InputGradients<T>* input_gradients_;
   int64_t outputs_, taps_, rows_, dx_reach_;
   bool fetches_, strides_, direct_x_, direct_dz_;
   int64_t copies_;
-  ChannelBlocks sized_;     // by sizes alone: what rows and parts go by
+  Widths widths_;
+  ChannelBlocks sized_;  // by sizes alone: what rows and parts go by
+  GradientRows block_rows_;
   ChannelBlocks channels_;  // as they are gone over
-  ColumnBlocks columns_;
   int64_t pitch_, part_elements_, parts_;
   int64_t round_;  // parts whose sums there is memory for at once
   CallMemory partials_;
@@ -297,14 +347,19 @@ class TapGradient {
 
 template <class T>
 bool channels_kernel_gradient(const Call& call) {
-  return TapGradient<T>(call, nullptr).run();
+  const depthwise_params& p = *call.params;
+  const ColumnBlocks columns = gradient_blocks<T>(p, TapGradient<T>::fetches(p));
+  return TapGradient<T>(call, columns, nullptr).run();
 }
 
 // Both gradients in one pass.
 template <class T>
 bool channels_gradients(const Call& call) {
-  InputGradient<T> input_gradient;
-  return input_gradient.make(call, false) && TapGradient<T>(call, &input_gradient).run();
+  const depthwise_params& p = *call.params;
+  const ColumnBlocks columns = gradient_blocks<T>(p, TapGradient<T>::fetches(p));
+  InputGradients<T> input_gradients;
+  return input_gradients.make(call, columns, gradients_fetch<T>(p)) &&
+         TapGradient<T>(call, columns, &input_gradients).run();
 }
 
 }  // namespace depthwise::DW_ISA

@@ -31,11 +31,21 @@ bool takes_interleaved(const depthwise_params& p) {
 // costs along columns, and there are more to transpose back: 3x3 at stride 2 on 112x112x20 by 2 37
 // and 42, training 131 and 182; 3x3 on 62x62x32 by 2 32 and 46, training 151 and 164, by 4 71 and
 // 83, on 64x64x32 by 2 39 and 62. With more taps that matters less: 5x5 on 62x62x32 by 2 71 and 73,
-// training 347 and 258.
+// training 347 and 258. Many adjacent taps for which there are no dense tiles of planes take longer
+// along columns: two cores of a Zen 4 took for 7x5 on 125x125x28 331 us plane by plane and 232
+// along channels, training 1059 and 730, for 6x6 on 60x60x40 117 and 90, 393 and 267, on 110x110x20
+// 184 and 179, 603 and 596; but for 6x5 on 64x64x20 52 and 66, 181 and 210.
 inline bool columns_are_fuller(const depthwise_params& p, const Axis& along, int64_t n) {
   const int64_t by_columns = p.channels * ceil_div(along.out, n);
   const int64_t by_channels = along.out * ceil_div(p.channels, n);
-  if (p.multiplier == 1) return 10 * along.stride * by_columns <= 9 * by_channels;
+  if (p.multiplier == 1) {
+    const bool adjacent =
+        p.stride_height * p.stride_width * p.dilation_height * p.dilation_width == 1;
+    const bool dense = p.kernel_height == p.kernel_width && p.kernel_width % 2 == 1;
+    const bool many = p.kernel_height * p.kernel_width >= 30;
+    const int64_t tenths = adjacent && many && !dense ? 7 : 9;
+    return 10 * along.stride * by_columns <= tenths * by_channels;
+  }
   const int64_t tenths = p.kernel_height * p.kernel_width < 16 ? 11 : 9;
   return 10 * by_columns <= tenths * by_channels;
 }

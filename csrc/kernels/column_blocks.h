@@ -125,19 +125,38 @@ struct PartOfCall {
   }
   // The input's gradient in the columns [begin, end), and of the output's what it is made of.
   void take_input_gradient(int64_t begin, int64_t end) {
+    take_input_gradient_of(begin, end, input_gradient_made_of(begin, end));
+  }
+  // The input's gradient in the columns that begin in the results [begin, end), and of the output's
+  // what it is made of, which has these. Returns which is the first column of that.
+  int64_t take_both_gradients(int64_t begin, int64_t end) {
+    const Axis a = column_axis(params);
+    const int64_t from = begin * a.stride, to = end == a.out ? a.in : end * a.stride;
+    const Columns made_of = input_gradient_made_of(from, to);
+    const int64_t first = min_of(begin, made_of.begin);
+    take_input_gradient_of(from, to, {first, max_of(end, made_of.end)});
+    return first;
+  }
+
+ private:
+  struct Columns {
+    int64_t begin, end;
+  };
+  Columns input_gradient_made_of(int64_t begin, int64_t end) const {
     const Axis a = column_axis(params);
     const int64_t reach = (a.kernel - 1) * a.dilation;
     const int64_t first = max_of(0, begin + a.pad - reach) / a.stride;
     const int64_t from = max_of(0, min_of(first, a.out - 1));
     const int64_t last = min_of((end - 1 + a.pad) / a.stride, a.out - 1);
-    params.out_width = max_of(from, last) + 1 - from;
-    params.pad_left = a.pad + begin - from * a.stride;
+    return {from, max_of(from, last) + 1};
+  }
+  void take_input_gradient_of(int64_t begin, int64_t end, Columns results) {
+    params.out_width = results.end - results.begin;
+    params.pad_left += begin - results.begin * params.stride_width;
     params.in_width = end - begin;
     move(call.dx, begin * params.dx.column);
-    move_results(from);
+    move_results(results.begin);
   }
-
- private:
   void move_results(int64_t column) {
     move(call.dy, column * params.dy.column);
     move(call.saved, column * params.saved.column);

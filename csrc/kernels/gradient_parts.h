@@ -32,9 +32,10 @@ inline int64_t count_parts(const depthwise_params& p, int64_t other_tasks) {
   return max_of(1, min_of(most, pieces * p.batch));
 }
 
-// Channels cut into blocks of nearly one size, each of whole grains but for the last one.
+// Channels cut into blocks of nearly one size, each of whole grains but for the last one, and for
+// the first one, which has `shift` channels more.
 struct ChannelBlocks {
-  int64_t channels, grain, count;
+  int64_t channels, grain, count, shift = 0;
 
   ChannelBlocks(int64_t all, int64_t grain_channels, int64_t blocks)
       : channels(all), grain(grain_channels), count(max_of(1, min_of(blocks, all / grain))) {}
@@ -43,11 +44,13 @@ struct ChannelBlocks {
     return {all, grain, ceil_div(all / grain, max_of(1, most / grain))};
   }
   int64_t begin(int64_t i) const {
-    return i < count ? channels / grain * i / count * grain : channels;
+    if (i == 0 || i >= count) return i == 0 ? 0 : channels;
+    return channels / grain * i / count * grain + shift;
   }
   int64_t end(int64_t i) const { return begin(i + 1); }
   int64_t largest() const {
-    return min_of(channels, ceil_div(channels / grain, count) * grain + channels % grain);
+    return min_of(channels,
+                  ceil_div(channels / grain, count) * grain + max_of(shift, channels % grain));
   }
 };
 

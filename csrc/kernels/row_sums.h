@@ -39,13 +39,14 @@ void add_ahead(Ahead& ahead, const depthwise_params& p, const RowSource<T>& x,
   for (int64_t i = first; i < end && ahead.count < Ahead::most; ++i) x.add_ahead(ahead, before + i);
 }
 
-// The outputs' own sum, over the output rows [begin, end) of one image.
+// The outputs' own sum, over the output rows [begin, end) of one image. Of `dz`, whose rows may
+// have columns beside those of the sums, these begin at column `first`.
 template <class T>
-void add_outputs_alone(const depthwise_params& p, RowSource<T>& dz, Compute<T>* bias,
+void add_outputs_alone(const depthwise_params& p, RowSource<T>& dz, int64_t first, Compute<T>* bias,
                        int64_t channels, int64_t begin, int64_t end) {
   using A = Compute<T>;
   for (int64_t h = begin; h < end; ++h) {
-    const A* const row = dz.template row<A>(h);
+    const A* const row = dz.template row<A>(h) + first * dz.pitch;
     over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
       store(bias + slot, plus_outputs(load(bias + slot), row + channel, dz.pitch, p.out_width,
                                       tap_classes(column_axis(p))));
@@ -57,8 +58,8 @@ void add_outputs_alone(const depthwise_params& p, RowSource<T>& dz, Compute<T>* 
 // image.
 template <class T>
 void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
-                  TapSums<Compute<T>> s, int64_t channels, int64_t begin, int64_t end,
-                  AskedInSums asked) {
+                  int64_t first_column, TapSums<Compute<T>> s, int64_t channels, int64_t begin,
+                  int64_t end, AskedInSums asked) {
   using A = Compute<T>;
   const Axis rows = row_axis(p);
   A *const partial = s.partial, *const bias = s.bias;
@@ -82,10 +83,10 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
         for (int64_t k = 0; k < count; ++k) {
           x_rows[r * count + k] = x.template row<A>(x_row + (i + k) * rows.dilation);
         }
-        dz_rows[r] = dz.template row<A>(h + r);
+        dz_rows[r] = dz.template row<A>(h + r) + first_column * dz.pitch;
         if (is_first) add_ahead(ahead, p, x, dz, h + r + together, asked);
       }
-      Asking asking(ahead, 0, max_of(p.in_width, p.out_width), s.row_count * asks);
+      Asking asking(ahead, 0, max_of(x.width, dz.width), s.row_count * asks);
       s.asking = ahead.count > 0 ? &asking : nullptr;
       over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
         s.channel = channel;
@@ -97,7 +98,7 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
   };
   // The first row of taps adds the outputs that it meets to their own sum.
   const TapRange met = outputs_of_tap(rows, 0);
-  add_outputs_alone(p, dz, bias, channels, begin, min_of(end, met.begin));
+  add_outputs_alone(p, dz, first_column, bias, channels, begin, min_of(end, met.begin));
   for (s.tap = 0; s.tap < p.kernel_width;) {
     const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
     TapSumsChoice<A> choice = choose_tap_sums<A, false>(s.columns, taps);
@@ -121,18 +122,18 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
     }
     s.tap += taps;
   }
-  add_outputs_alone(p, dz, bias, channels, max_of(begin, met.end), end);
+  add_outputs_alone(p, dz, first_column, bias, channels, max_of(begin, met.end), end);
 }
 
 // One block of channels over one part. `partial`: [taps + 1][pitch], the last row for the bias.
 template <class T>
-void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int64_t channels,
-              int64_t begin, int64_t end, bool kernel_wanted, AskedInSums asked,
+void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int64_t first_column,
+              int64_t channels, int64_t begin, int64_t end, bool kernel_wanted, AskedInSums asked,
               Compute<T>* partial, int64_t pitch) {
   using A = Compute<T>;
   A* const bias = partial + p.kernel_height * p.kernel_width * pitch;
   if (!kernel_wanted) {
-    add_outputs_alone(p, dz, bias, channels, begin, end);
+    add_outputs_alone(p, dz, first_column, bias, channels, begin, end);
     return;
   }
   TapSums<A> s{};
@@ -146,7 +147,7 @@ void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int6
   s.tap_pitch = pitch;
   s.row_pitch = p.kernel_width * pitch;
   s.bias = bias;
-  add_all_taps(p, x, dz, s, channels, begin, end, asked);
+  add_all_taps(p, x, dz, first_column, s, channels, begin, end, asked);
 }
 
 }  // namespace depthwise::DW_ISA

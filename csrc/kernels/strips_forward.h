@@ -33,7 +33,9 @@ inline int64_t strip_rows_apart(const depthwise_params& p) {
 // 40x40x64 38 and 38, for 1x7 on 56x56x128 106 and 94, 1x9 111 and 112; but for 4x5 151 and 160,
 // 7x4 184 and 203. So are strides of three where transposing leaves vectors emptier: 2x3 on 3 of
 // 111x79x2 took 13.3 and 8.5, 2x2 on 90x90x16 10.7 and 7.2, 7x3 on 90x90x40 45 and 39, but 2x3 on
-// 112x112x32 27 and 33, on 63x71x341 108 and 119.
+// 112x112x32 27 and 33, on 63x71x341 108 and 119. Planes of few rows take about as long as if they
+// had three more: 4x1 on 15 of 5x19x262 took 110 and 167, 3x3 on 7x20x512 18 and 26, on 5 of
+// 9x19x262 71 and 86, of 19x19x262 165 and 174, on 7x47x100 13 and 12.
 template <class T>
 bool takes_strips(const depthwise_params& p) {
   if constexpr (loads_some<T>) {
@@ -53,7 +55,7 @@ bool takes_strips(const depthwise_params& p) {
     const int64_t by_channels = p.out_width * ceil_div(p.channels, n);
     const int64_t quarters = across == 3 ? 5 : width <= 3 ? 8 : 6;
     return p.layout == DEPTHWISE_CHANNELS_FIRST && has_tiles && p.out_width >= n &&
-           4 * by_columns <= quarters * by_channels;
+           4 * by_columns * (p.out_height + 3) <= quarters * by_channels * p.out_height;
   }
   return false;
 }

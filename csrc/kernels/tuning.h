@@ -60,6 +60,16 @@ constexpr int64_t fetched_weights_bytes = 24 * 1024;
 // 264x264x192 6.4, 6.3, 6.0, 5.4 and 5.6, for 5x5 on 8 of 75x75x480 6.6, 6.5, 6.0, 6.2 and 6.1.
 constexpr int64_t fetched_columns_bytes = 400 * 1024;
 constexpr int64_t least_fetched_columns = 16;
+// So are those of the gradients where the input's rows would have more: the first where columns are
+// whole lines, of which blocks of channels share none, else the second. Two cores of a Zen 4 took
+// for training steps uncut, with 32, 64 and 128 KiB, in ms, for 3x3 on 264x264x56 3.5, 3.0, 2.9 and
+// 3.3; the gradients alone of 8 of 75x75x192 in arrays that begin between lines 10.4, 10.2, 5.3 and
+// 5.5, of 4 of 150x150x288 37.6, 37.7, 38.5 and 16.5; in blocks of 8 columns, at stride 2 on 8 of
+// 75x75x480, 9.3 and 10.9. Uncut, with 128, 256 and 400 KiB, 2x2 at stride 2 on 80x80x763 took 2.8,
+// 2.8, 2.2 and 2.4, 3x3 on 8 of 40x40x500 6.2, 6.0, 6.5 and 6.4.
+constexpr int64_t gradient_columns_bytes = 128 * 1024;
+constexpr int64_t gradient_part_lines_bytes = 256 * 1024;
+constexpr int64_t least_gradient_columns = 12;
 
 // Rows of results of a task, at least, where there are channels to be cut into tasks instead: rows
 // between two tasks are read twice. Two cores of a Zen 5 took 37.2 us for 3x3 on 56x56x128 with 8

@@ -331,6 +331,28 @@ TEST(scratch_fits_the_second_level_cache) {
       .join();
 }
 
+// Images and results of 8 MiB and more: gradients ask for rows ahead, write past the caches, and go
+// over blocks of columns, or of channels where there are too many.
+TEST(gradients_from_memory) {
+  struct Size {
+    int dtype;
+    int64_t height, width, channels, kernel_height, kernel_width, stride, dilation;
+  };
+  constexpr Size sizes[] = {
+      {DEPTHWISE_FLOAT64, 8, 520, 130, 2, 2, 1, 1},  {DEPTHWISE_FLOAT64, 9, 480, 128, 2, 3, 1, 2},
+      {DEPTHWISE_FLOAT64, 16, 560, 100, 3, 2, 2, 1}, {DEPTHWISE_FLOAT32, 8, 1060, 130, 2, 2, 1, 1},
+      {DEPTHWISE_FLOAT64, 9, 20, 3000, 2, 2, 1, 1},
+  };
+  Table table(79000);
+  for (const Size& s : sizes) {
+    Case c = make_case(s.dtype, DEPTHWISE_CHANNELS_LAST, s.channels, s.height, s.width,
+                       s.kernel_height, s.kernel_width);
+    set_steps(c.p, s.stride, s.dilation);
+    pad_by_half(c.p);
+    table.check(c);
+  }
+}
+
 // Kernels that reach over the whole row of the image from each column of a tile, or from some.
 TEST(kernels_wider_than_the_image) {
   Table table(78000);
