@@ -39,8 +39,8 @@ inline bool columns_are_fuller(const depthwise_params& p, const Axis& along, int
   const int64_t by_columns = p.channels * ceil_div(along.out, n);
   const int64_t by_channels = along.out * ceil_div(p.channels, n);
   if (p.multiplier == 1) {
-    const bool adjacent =
-        p.stride_height * p.stride_width * p.dilation_height * p.dilation_width == 1;
+    const bool adjacent = p.stride_height == 1 && p.stride_width == 1 && p.dilation_height == 1 &&
+                          p.dilation_width == 1;
     const bool dense = p.kernel_height == p.kernel_width && p.kernel_width % 2 == 1;
     const bool many = p.kernel_height * p.kernel_width >= 30;
     const int64_t tenths = adjacent && many && !dense ? 7 : 9;
