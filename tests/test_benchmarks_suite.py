@@ -269,7 +269,7 @@ class TestSuite:
         self, tmp_path: Path, sections: list[tuple[str, Any]]
     ) -> None:
         path = tmp_path / "suite.json"
-        assert suite.main(["--quick", "--threads", "1", "--cases", "14x14x768-*", "--json", str(path)]) == 0
+        assert suite.main([*FEW, "--quick", "--cases", "14x14x768-*", "--json", str(path)]) == 0
         assert [name for name in suite.SECTIONS if name in json.loads(path.read_text())] == ["large"]
         assert sections == []
 
