@@ -29,8 +29,8 @@ def family(case: Case, isa: str, what: str) -> str:
     - channels: a channels-last image with output channels for a third of a vector, or a channels-first one whose
       planes are transposed (csrc/kernels/choice.h);
     - columns: for inference, before channels, a channels-first image of a kernel of few taps in a row, whose planes are
-      read where they are; and the rest, but for dilations out of all proportion to the image, which go to channels
-      after all.
+      read where they are, or of many adjacent ones; and the rest, but for dilations out of all proportion to the image,
+      which go to channels after all.
 
     (Images of which not even a few rows of a few columns fit the second-level cache do not go to pixels. That is
     not looked at here.)
@@ -50,7 +50,7 @@ def family(case: Case, isa: str, what: str) -> str:
             return "channels"
         if last and 8 * outputs <= (5 if case.strides[1] == 1 else 4) * lanes:
             return "pixels"
-        if _is_in_place(case, lanes):
+        if _is_in_place(case, lanes) or _is_adjacent(case, lanes):
             return "columns"
     if last and 3 * outputs >= lanes:
         return "channels"
@@ -85,16 +85,38 @@ def _is_in_place(case: Case, lanes: int) -> bool:
         and across <= (3 if shares_loads else 2)
         and (down == across or down >= high)
     )
-    width, channels = case.output_size[1], case.channels
-    by_columns, by_channels = channels * math.ceil(width / lanes), width * math.ceil(channels / lanes)
+    height, width = case.output_size
+    by_columns, by_channels = _vectors(case, lanes)
     return (
         case.dtype in ("float32", "float64")
         and vector_bytes > 16
         and case.data_format == "channels_first"
         and has_tiles
         and width >= lanes
-        and 4 * by_columns <= (5 if across == 3 else 8 if wide <= 3 else 6) * by_channels
+        and 4 * by_columns * (height + 3)
+        <= (5 if across == 3 else 8 if wide <= 3 else 6) * by_channels * height
     )
+
+
+def _is_adjacent(case: Case, lanes: int) -> bool:
+    """Whether planes are staged for many adjacent taps (csrc/kernels/choice.h)."""
+    (high, wide), width = case.kernel, case.output_size[1]
+    by_columns, by_channels = _vectors(case, lanes)
+    return (
+        case.data_format == "channels_first"
+        and case.multiplier == 1
+        and case.strides == case.dilation == (1, 1)
+        and width >= lanes
+        and high > 1
+        and high * wide >= 36
+        and 20 * by_columns <= 21 * by_channels
+    )
+
+
+def _vectors(case: Case, lanes: int) -> tuple[int, int]:
+    """Vectors that a row of results of every channel takes, along its columns and along channels."""
+    width, channels = case.output_size[1], case.channels
+    return channels * math.ceil(width / lanes), width * math.ceil(channels / lanes)
 
 
 def _is_transposed(case: Case, lanes: int) -> bool:

@@ -233,7 +233,7 @@ class TestInference:
             (32, 64, (1, 8), 1, "float32", "avx512", "channels"),
             (32, 64, (5, 5), 1, "float32", "avx512", "columns"),
             (32, 64, (5, 5), 1, "float32", "avx2", "channels"),
-            (32, 64, (6, 6), 1, "float32", "avx512", "channels"),
+            (32, 64, (7, 5), 1, "float32", "avx512", "channels"),
             (32, 64, (3, 3), (2, 2), "float32", "avx512", "columns"),
             (32, 64, (5, 5), (2, 2), "float64", "avx512", "columns"),
             (30, 64, (3, 3), (2, 2), "float32", "avx512", "channels"),
@@ -264,10 +264,44 @@ class TestInference:
         kind: str,
     ) -> None:
         strides = stride if isinstance(stride, tuple) else (stride, stride)
-        case = Case(9, width, channels, kernel, strides, "same", data_format="channels_first", dtype=dtype)
+        case = Case(99, width, channels, kernel, strides, "same", data_format="channels_first", dtype=dtype)
         assert family(case, isa, "inference") == kind
         assert family(replace(case, data_format="channels_last"), isa, "inference") == "channels"
         assert family(case, isa, "training") == "channels"
+
+    @pytest.mark.parametrize(
+        ("height", "width", "kind"),
+        [(3, 32, "columns"), (2, 32, "channels"), (12, 20, "columns"), (11, 20, "channels")],
+    )
+    def test_planes_of_few_rows_need_fuller_ones(self, height: int, width: int, kind: str) -> None:
+        case = Case(height, width, 64, (3, 3), data_format="channels_first")
+        assert family(case, "avx512", "inference") == kind
+
+    @pytest.mark.parametrize(
+        ("width", "channels", "kernel", "kind"),
+        [
+            (64, 64, (6, 6), "columns"),
+            (64, 64, (5, 7), "channels"),
+            (64, 64, (1, 40), "channels"),
+            (61, 64, (7, 7), "columns"),  # 64 lanes for 61 columns
+            (60, 64, (7, 7), "channels"),
+            (15, 64, (7, 7), "channels"),
+            (16, 64, (7, 7), "columns"),
+        ],
+    )
+    def test_many_adjacent_taps_go_along_columns_that_are_as_full(
+        self, width: int, channels: int, kernel: tuple[int, int], kind: str
+    ) -> None:
+        case = Case(20, width, channels, kernel, data_format="channels_first")
+        assert family(case, "avx512", "inference") == kind
+        assert family(case, "avx512", "training") == "channels"
+        for other in (
+            replace(case, dilation=(1, 2)),
+            replace(case, strides=(2, 2), width=2 * width, height=40),
+            replace(case, multiplier=2),
+            replace(case, data_format="channels_last"),
+        ):
+            assert family(other, "avx512", "inference") == family(other, "avx512", "training")
 
     def test_what_neither_takes_goes_where_training_goes(self) -> None:
         for case in (Case(9, 8, 32, (3, 3)), FIRST):

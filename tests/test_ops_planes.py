@@ -4,6 +4,7 @@ sides of every bound, in every direction.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import depthwise
+from depthwise import reference
 from tests.cases import DTYPES, Case, check_exactly, check_within_bounds
 from tests.edges import STEPS, lanes
 
@@ -171,3 +173,47 @@ def test_dilations_and_padding_of_planes_in_place(
             activation=activation,
         )
         check_within_bounds(case, dtype)
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["x", "kernel"])
+def test_what_is_not_finite_does_not_meet_the_zeros_around_a_plane(
+    dtype: str, where: str, special: float, isa: str
+) -> None:
+    n = lanes(isa, dtype)
+    for kernel, steps in itertools.product(
+        ((3, 3), (5, 5), (2, 3), (1, 4), (7, 6)), ((1, 1), (2, 1), (1, 2))
+    ):
+        case = Case(
+            (9, 2 * n + 3),
+            kernel,
+            3,
+            2,
+            strides=(steps[0], steps[0]),
+            padding="same",
+            data_format="channels_first",
+            dilation_rate=(steps[1], steps[1]),
+        )
+        arrays = case.integers(seed=1)
+        target = {"x": arrays.x, "kernel": arrays.kernel}[where]
+        target.flat[0] = special
+        with np.errstate(invalid="ignore"):
+            expected = reference.depthwise_conv2d(arrays.x, arrays.kernel, arrays.bias, case.spec)
+        cast = arrays.cast(dtype)
+        actual = depthwise.depthwise_conv2d(cast.x, cast.kernel, cast.bias, **case.options)
+        np.testing.assert_array_equal(
+            np.isfinite(actual.astype(np.float64)), np.isfinite(expected), str(case)
+        )
+
+
+@pytest.mark.parametrize("rows", range(1, 14))
+def test_many_adjacent_taps_of_planes(dtype: str, rows: int, isa: str) -> None:
+    """Tiles of four rows and two vectors, and what is left of either (csrc/kernels/plane_tile.h)."""
+    n = lanes(isa, dtype)
+    for kernel, columns in itertools.product(
+        ((7, 7), (5, 8), (2, 18), (3, 3), (5, 5)), (n, n + 1, 2 * n, 3 * n - 1, 4 * n)
+    ):
+        for channels in (2, n):
+            case = Case((rows, columns), kernel, channels, padding="same", data_format="channels_first")
+            check_exactly(case, dtype)
+            check_exactly(dataclasses.replace(case, activation="relu", bias=False), dtype)

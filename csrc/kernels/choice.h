@@ -31,23 +31,29 @@ bool takes_interleaved(const depthwise_params& p) {
 // costs along columns, and there are more to transpose back: 3x3 at stride 2 on 112x112x20 by 2 37
 // and 42, training 131 and 182; 3x3 on 62x62x32 by 2 32 and 46, training 151 and 164, by 4 71 and
 // 83, on 64x64x32 by 2 39 and 62. With more taps that matters less: 5x5 on 62x62x32 by 2 71 and 73,
-// training 347 and 258. Many adjacent taps for which there are no dense tiles of planes take longer
-// along columns: two cores of a Zen 4 took for 7x5 on 125x125x28 331 us plane by plane and 232
-// along channels, training 1059 and 730, for 6x6 on 60x60x40 117 and 90, 393 and 267, on 110x110x20
-// 184 and 179, 603 and 596; but for 6x5 on 64x64x20 52 and 66, 181 and 210.
+// training 347 and 258.
 inline bool columns_are_fuller(const depthwise_params& p, const Axis& along, int64_t n) {
   const int64_t by_columns = p.channels * ceil_div(along.out, n);
   const int64_t by_channels = along.out * ceil_div(p.channels, n);
-  if (p.multiplier == 1) {
-    const bool adjacent = p.stride_height == 1 && p.stride_width == 1 && p.dilation_height == 1 &&
-                          p.dilation_width == 1;
-    const bool dense = p.kernel_height == p.kernel_width && p.kernel_width % 2 == 1;
-    const bool many = p.kernel_height * p.kernel_width >= 30;
-    const int64_t tenths = adjacent && many && !dense ? 7 : 9;
-    return 10 * along.stride * by_columns <= tenths * by_channels;
-  }
+  if (p.multiplier == 1) return 10 * along.stride * by_columns <= 9 * by_channels;
   const int64_t tenths = p.kernel_height * p.kernel_width < 16 ? 11 : 9;
   return 10 * by_columns <= tenths * by_channels;
+}
+// The forward pass of many adjacent taps goes plane by plane where vectors along columns are about
+// as full: staging a plane takes less than transposing it. Two cores of a Zen 4 took, transposed
+// and so, for 7x7 on 64x64x64 187 us and 141, on 32x32x256 194 and 158, on 112x112x64 503 and 421,
+// on 61x61x128 293 and 278, for 9x9 on 64x64x128 523 and 445; but for 6x6 on 60x60x128 227 and 231,
+// for 7x7 on 56x56x96 178 and 185, on 28x28x192 89 and 104.
+template <class T>
+bool takes_adjacent(const depthwise_params& p) {
+  constexpr int64_t n = lanes<Compute<T>>;
+  const bool adjacent = p.stride_height == 1 && p.stride_width == 1 && p.dilation_height == 1 &&
+                        p.dilation_width == 1;
+  const int64_t by_columns = p.channels * ceil_div(p.out_width, n);
+  const int64_t by_channels = p.out_width * ceil_div(p.channels, n);
+  return p.layout == DEPTHWISE_CHANNELS_FIRST && p.multiplier == 1 && adjacent &&
+         p.out_width >= n && p.kernel_height > 1 && p.kernel_height * p.kernel_width >= 36 &&
+         20 * by_columns <= 21 * by_channels;
 }
 // Channels that fill no vector are worth it where planes are narrow, so that vectors along columns
 // would be even emptier, or slow: training steps of 10x10 on 13 images of 19x19x15 took one core of
@@ -140,6 +146,8 @@ inline bool takes_all(const depthwise_params&) { return true; }
       {"pixels_forward_" dtype, Direction::forward, code, takes_pixels<T>, pixels_forward<T>}, \
       {"columns_forward_" dtype "_in_place", Direction::forward, code, takes_strips<T>,        \
        strips_forward<T>},                                                                     \
+      {"columns_forward_" dtype "_adjacent", Direction::forward, code, takes_adjacent<T>,      \
+       columns_forward<T>},                                                                    \
       {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>,            \
        channels_gradients<T>},                                                                 \
       DW_FAMILY(channels, T, dtype, code, takes_channels<T>, DW_CHANNELS),                     \

@@ -85,11 +85,25 @@ bool columns_forward(const Call& call) {
       kernel.gather(weights, output, p);
       const PlaneFinish<A> finish{bias.data != nullptr ? bias.data[output] : A(0), clamp,
                                   p.activation, static_cast<A>(p.alpha)};
-      const PlaneTaps<A> taps{
-          data,    offsets.as<int64_t>(), weights, p.kernel_width, phases.pitch, out, z, finish,
-          adjacent};
+      PlaneTaps<A> taps{data,         offsets.as<int64_t>(),
+                        weights,      p.kernel_width,
+                        phases.pitch, phases.pitch,
+                        out,          z,
+                        finish,       adjacent};
+      const TargetView<T> y = target_at<T>(call.y, p.y, task.image, output);
       if (all_finite(weights, phases.taps())) {
+        // Rows of whole vectors that are stored as they are go where they belong.
+        bool in_place = false;
+        if constexpr (is_compute_type<T>) {
+          in_place = y.column == 1 && z == nullptr && columns >= lanes<A> &&
+                     goes_by_source(taps, rows.taps, columns, clipped);
+          if (in_place) {
+            taps.out = y.data + task.row * y.row + task.column;
+            taps.out_pitch = y.row;
+          }
+        }
         convolve_plane(taps, rows, task.row, row_end, columns, clipped);
+        if (in_place) continue;
       } else if (!convolve_plane_exactly(taps, rows, task.row, row_end, all_columns, task.column,
                                          task.column + columns)) {
         return false;
@@ -100,7 +114,7 @@ bool columns_forward(const Call& call) {
                        from + (h - task.row) * phases.pitch, columns);
         }
       };
-      write(target_at<T>(call.y, p.y, task.image, output), out);
+      write(y, out);
       if (z != nullptr) write(target_at<T>(call.preactivation, p.saved, task.image, output), z);
     }
     return true;

@@ -129,8 +129,9 @@ bool columns_input_gradient(const Call& call) {
         // No taps at all: then offsets[0], where adjacent ones begin, has no value.
         const bool adjacent =
             n > 0 && p.multiplier == 1 && rows.tap_step == 1 && columns.tap_step == 1;
-        const PlaneTaps<A> taps{data,    offsets, weights, p.multiplier * columns.taps, pitch, out,
-                                nullptr, finish,  adjacent};
+        const PlaneTaps<A> taps{data,   offsets, weights, p.multiplier * columns.taps,
+                                pitch,  pitch,   out,     nullptr,
+                                finish, adjacent};
         if (all_finite(weights, n)) {
           convolve_plane(taps, rows, t.begin, t.end, width, clip_rows(rows, t.begin, t.end));
         } else if (!convolve_plane_exactly(taps, rows, t.begin, t.end, columns, u.begin, u.end)) {

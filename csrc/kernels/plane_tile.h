@@ -22,37 +22,32 @@ DW_INLINE Vec<A> finished(const PlaneFinish<A>& f, Vec<A> z) {
   return activate<A>(f.activation, f.alpha, z);
 }
 
-// A block of results: `rows` x `columns` of them, `pitch` apart, from taps at `offsets` with
-// `weights`, `per_row` taps for each row of taps.
+// A block of results from taps at `offsets` with `weights`, `per_row` taps for each row of taps.
+// Rows of the data are `pitch` apart, those of results `out_pitch`: the same but where
+// goes_by_source().
 template <class A>
 struct PlaneTaps {
   const A* data;
   const int64_t* offsets;
   const A* weights;
   int64_t per_row;
-  int64_t pitch;
+  int64_t pitch, out_pitch;
   A* out;
   A* preactivation;  // null unless asked for
   PlaneFinish<A> finish;
   bool adjacent;  // neighbouring taps, and neighbouring results, are neighbours in the data too
 };
 
-// A number of rows as a type.
-template <int n>
-struct Rows {
-  static constexpr int value = n;
-};
-
-// What a tile's sums become: `vectors` vectors, `step` elements apart, from element `p` on.
+// What a tile's sums become: `at(t)` is the element that vector t begins at.
 template <int vectors, class A>
-DW_INLINE void finish_plane_tile(const PlaneTaps<A>& s, const Vec<A> (&sums)[vectors], int64_t p,
-                                 int64_t step) {
+DW_INLINE void finish_plane_tile(const PlaneTaps<A>& s, const Vec<A> (&sums)[vectors], auto at) {
   const Vec<A> bias = broadcast(s.finish.bias);
 #pragma GCC unroll 16
   for (int t = 0; t < vectors; ++t) {
+    const int64_t p = at(t);
     const Vec<A> z = sums[t] + bias;
-    if (s.preactivation != nullptr) store(s.preactivation + p + t * step, z);
-    store(s.out + p + t * step, finished(s.finish, z));
+    if (s.preactivation != nullptr) store(s.preactivation + p, z);
+    store(s.out + p, finished(s.finish, z));
   }
 }
 
@@ -67,64 +62,88 @@ DW_INLINE void plane_tile(const PlaneTaps<A>& s, TapRange taps, int64_t p, int64
 #pragma GCC unroll 16
     for (int t = 0; t < vectors; ++t) sums[t] = fma(load(x + t * step), weight, sums[t]);
   }
-  finish_plane_tile<vectors>(s, sums, p, step);
+  finish_plane_tile<vectors>(s, sums, [=](int t) DW_INLINE_LAMBDA { return p + t * step; });
 }
 
-// size x size adjacent taps, one vector of `rows` neighbouring rows: each shifted row is loaded
-// once and feeds every row of results that it belongs to. Shifted loads cross cache lines, so that
-// they and not the multiply-adds are what a tile waits for.
-template <int size, int rows, class A>
-[[gnu::noinline]] void dense_plane_tile(const PlaneTaps<A>& given, int64_t p) {
-  const PlaneTaps<A> s = given;
-  Vec<A> sums[rows] = {};
-  const A* x = s.data + s.offsets[0] + p;
+// Where a tile of neighbouring rows is: its first row, counted from the block's first one, its
+// first column, and how far its second vector is from the first one, which it may overlap.
+struct PlanePlace {
+  int64_t row, column, apart;
+};
+
+template <int rows, int vectors, class A>
+DW_INLINE void finish_source_tile(const PlaneTaps<A>& s, const Vec<A> (&sums)[rows * vectors],
+                                  const PlanePlace& place) {
+  finish_plane_tile<rows * vectors>(s, sums, [&](int t) DW_INLINE_LAMBDA {
+    return (place.row + t / vectors) * s.out_pitch + place.column + t % vectors * place.apart;
+  });
+}
+
+// size x size adjacent taps: each shifted row is loaded once and feeds every row of results that it
+// belongs to. Shifted loads cross cache lines and take twice as long as others, a broadcast weight
+// takes as long as one of those: with one vector they and not the multiply-adds are what 5x5 and
+// 7x7 tiles wait for.
+template <int size, int rows, int vectors, class A>
+DW_INLINE void dense_plane_tile(const PlaneTaps<A>& s, const PlanePlace& place) {
+  Vec<A> sums[rows * vectors] = {};
+  const A* x = s.data + s.offsets[0] + place.row * s.pitch + place.column;
   const A* const w = s.weights;
 #pragma GCC unroll 16
   for (int r = 0; r < rows + size - 1; ++r, x += s.pitch) {
 #pragma GCC unroll 8
     for (int j = 0; j < size; ++j) {
-      const Vec<A> value = in_register(load(x + j));
+      Vec<A> values[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) values[v] = in_register(load(x + j + v * place.apart));
 #pragma GCC unroll 16
       for (int t = 0; t < rows; ++t) {
         const int i = r - t;
-        if (i >= 0 && i < size) sums[t] = fma(value, broadcast(w[i * size + j]), sums[t]);
-      }
-    }
-  }
-  finish_plane_tile<rows>(s, sums, p, s.pitch);
-}
-
-// Any number of adjacent taps, over the rows [first, last) of the data that are not padding: each
-// shifted row is loaded once and multiplied with the weight that each row of results has for it.
-template <int rows, class A>
-[[gnu::noinline]] void source_plane_tile(const PlaneTaps<A>& given, int64_t tap_rows, int64_t p,
-                                         int64_t first, int64_t last) {
-  const PlaneTaps<A> s = given;
-  const int64_t taps = s.per_row;
-  Vec<A> sums[rows] = {};
-  const A* const data = s.data + s.offsets[0] + p;
-  for (int64_t r = max_of(0, first); r < min_of(last, tap_rows + rows - 1); ++r) {
-    const A* const x = data + r * s.pitch;
-    const A* const w = s.weights + r * taps;
-    if (r >= rows - 1 && r < tap_rows) {  // every row of results has a tap here
-      for (int64_t j = 0; j < taps; ++j) {
-        const Vec<A> value = in_register(load(x + j));
-#pragma GCC unroll 16
-        for (int t = 0; t < rows; ++t) sums[t] = fma(value, broadcast(w[j - t * taps]), sums[t]);
-      }
-    } else {
-      for (int64_t j = 0; j < taps; ++j) {
-        const Vec<A> value = in_register(load(x + j));
-#pragma GCC unroll 16
-        for (int t = 0; t < rows; ++t) {
-          if (r >= t && r - t < tap_rows) {
-            sums[t] = fma(value, broadcast(w[j - t * taps]), sums[t]);
-          }
+        if (i < 0 || i >= size) continue;
+        const Vec<A> weight = broadcast(w[i * size + j]);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) {
+          sums[t * vectors + v] = fma(values[v], weight, sums[t * vectors + v]);
         }
       }
     }
   }
-  finish_plane_tile<rows>(s, sums, p, s.pitch);
+  finish_source_tile<rows, vectors>(s, sums, place);
+}
+
+// Any number of adjacent taps, over the rows [first, last) of the data that are not padding: each
+// shifted row is loaded once and multiplied with the weight that each row of results has for it.
+template <int rows, int vectors, class A>
+DW_INLINE void source_plane_tile(const PlaneTaps<A>& s, int64_t tap_rows, const PlanePlace& place,
+                                 int64_t first, int64_t last) {
+  const int64_t taps = s.per_row;
+  Vec<A> sums[rows * vectors] = {};
+  const A* const data = s.data + s.offsets[0] + place.row * s.pitch + place.column;
+  for (int64_t r = max_of(0, first); r < min_of(last, tap_rows + rows - 1); ++r) {
+    const A* const x = data + r * s.pitch;
+    const A* const w = s.weights + r * taps;
+    const auto add = [&](int64_t j, auto has) DW_INLINE_LAMBDA {
+      Vec<A> values[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) values[v] = in_register(load(x + j + v * place.apart));
+#pragma GCC unroll 16
+      for (int t = 0; t < rows; ++t) {
+        if (!has(t)) continue;
+        const Vec<A> weight = broadcast(w[j - t * taps]);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) {
+          sums[t * vectors + v] = fma(values[v], weight, sums[t * vectors + v]);
+        }
+      }
+    };
+    if (r >= rows - 1 && r < tap_rows) {  // every row of results has a tap here
+      for (int64_t j = 0; j < taps; ++j) add(j, [](int) DW_INLINE_LAMBDA { return true; });
+    } else {
+      for (int64_t j = 0; j < taps; ++j) {
+        add(j, [&](int t) DW_INLINE_LAMBDA { return r >= t && r - t < tap_rows; });
+      }
+    }
+  }
+  finish_source_tile<rows, vectors>(s, sums, place);
 }
 
 // Whether vectors of `columns` results can be written without meeting those of the next row: the
@@ -134,22 +153,65 @@ bool whole_vectors(int64_t columns, int64_t pitch) {
   return columns >= lanes<A> || round_up(columns, lanes<A>) <= pitch;
 }
 
-// Results [begin, end) of a class of rows, in whole vectors: `tile(rows, p, t)` makes `rows` (8, 4,
-// 2 or 1) rows from row t on, at element p.
+// Rows of results from the first one on, and the columns of one or two vectors.
+struct PlaneStrip {
+  int64_t begin, end;
+  int64_t column, apart;
+};
+
+// Rows that are left over are made with some of those before them, once more.
+template <int rows>
+DW_INLINE void down_strip(const PlaneStrip& strip, auto tile) {
+  for (int64_t t = strip.begin; t < strip.end; t += rows) {
+    tile(PlanePlace{min_of(t, strip.end - rows), strip.column, strip.apart});
+  }
+}
+template <int size, int rows, int vectors, class A>
+[[gnu::noinline]] void dense_plane_strip(const PlaneTaps<A>& given, const PlaneStrip& strip) {
+  const PlaneTaps<A> s = given;
+  down_strip<rows>(strip, [&](const PlanePlace& place) DW_INLINE_LAMBDA {
+    dense_plane_tile<size, rows, vectors>(s, place);
+  });
+}
+// `first`: the row of the source that the first row's taps begin at; those of [0, extent) are no
+// padding.
+template <int rows, int vectors, class A>
+[[gnu::noinline]] void source_plane_strip(const PlaneTaps<A>& given, int64_t tap_rows,
+                                          int64_t first, int64_t extent, const PlaneStrip& strip) {
+  const PlaneTaps<A> s = given;
+  down_strip<rows>(strip, [&](const PlanePlace& place) DW_INLINE_LAMBDA {
+    source_plane_tile<rows, vectors>(s, tap_rows, place, -first - place.row,
+                                     extent - first - place.row);
+  });
+}
+
+// Numbers of rows and vectors as types.
+template <int r, int v>
+struct TileSize {
+  static constexpr int rows = r, vectors = v;
+};
+
+// `count` rows of results in whole vectors: `make(size, strip)` makes a strip in tiles of a
+// TileSize, of which it has one at least.
 template <class A>
-DW_INLINE void over_tiles(const PlaneTaps<A>& s, int64_t begin, int64_t end, int64_t columns,
-                          auto tile) {
-  const int64_t last = max_of(0, columns - lanes<A>);
-  for (int64_t v = 0; v < columns; v += lanes<A>) {
-    const int64_t p = min_of(v, last);
-    int64_t t = begin;
-    const auto run = [&](auto rows) {
-      for (; t + rows.value <= end; t += rows.value) tile(rows, p + (t - begin) * s.pitch, t);
-    };
-    run(Rows<8>{});
-    run(Rows<4>{});
-    run(Rows<2>{});
-    run(Rows<1>{});
+DW_INLINE void over_strips(int64_t count, int64_t columns, auto make) {
+  constexpr int64_t n = lanes<A>;
+  const int64_t last = max_of(0, columns - n);
+  for (int64_t v = 0; v < columns; v += 2 * n) {
+    const int64_t column = min_of(v, last), apart = min_of(v + n, last) - column;
+    if (apart > 0) {
+      const int64_t whole = count < 4 ? 0 : count % 4 == 1 ? count - 1 : count;
+      if (whole > 0) make(TileSize<4, 2>{}, PlaneStrip{0, whole, column, apart});
+      if (whole < count) make(TileSize<1, 2>{}, PlaneStrip{whole, count, column, apart});
+      continue;
+    }
+    int64_t done = count < 8 ? 0 : count % 8 <= 4 ? count - count % 8 : count;
+    if (done > 0) make(TileSize<8, 1>{}, PlaneStrip{0, done, column, 0});
+    if (count >= 4 && count - done > 1) {
+      make(TileSize<4, 1>{}, PlaneStrip{count - done > 4 ? done : count - 4, count, column, 0});
+      done = count;
+    }
+    if (done < count) make(TileSize<1, 1>{}, PlaneStrip{done, count, column, 0});
   }
 }
 
@@ -219,29 +281,38 @@ class RowClip {
   bool whole_, whole_clips_;
 };
 
+template <class A>
+bool has_dense_tile(const PlaneTaps<A>& s, int64_t tap_rows, bool clip) {
+  return tap_rows == s.per_row && !clip && (tap_rows == 3 || tap_rows == 5 || tap_rows == 7);
+}
+
+// Whether a block's rows of `columns` results are made by tiles that go over rows of the source.
+template <class A>
+bool goes_by_source(const PlaneTaps<A>& s, int64_t tap_rows, int64_t columns, bool clip) {
+  return s.adjacent && whole_vectors<A>(columns, s.pitch) &&
+         (has_dense_tile(s, tap_rows, clip) || tap_rows >= tuning::source_plane_taps);
+}
+
 // Results [begin, end) of a class of rows, each `columns` wide.
 template <class A>
 void convolve_plane(const PlaneTaps<A>& s, const AxisPlan& rows, int64_t begin, int64_t end,
                     int64_t columns, bool clip) {
   if (begin >= end || columns == 0) return;
-  if (s.adjacent && whole_vectors<A>(columns, s.pitch)) {
+  if (goes_by_source(s, rows.taps, columns, clip)) {
     const int64_t taps = rows.taps;
-    if (taps == s.per_row && !clip && (taps == 3 || taps == 5 || taps == 7)) {
-      over_tiles(s, begin, end, columns, [&](auto count, int64_t p, int64_t) {
-        if (taps == 3) return dense_plane_tile<3, count.value>(s, p);
-        if (taps == 5) return dense_plane_tile<5, count.value>(s, p);
-        dense_plane_tile<7, count.value>(s, p);
+    if (has_dense_tile(s, taps, clip)) {
+      over_strips<A>(end - begin, columns, [&](auto size, const PlaneStrip& strip) {
+        if (taps == 3) return dense_plane_strip<3, size.rows, size.vectors>(s, strip);
+        if (taps == 5) return dense_plane_strip<5, size.rows, size.vectors>(s, strip);
+        dense_plane_strip<7, size.rows, size.vectors>(s, strip);
       });
       return;
     }
-    if (taps >= tuning::source_plane_taps) {
-      over_tiles(s, begin, end, columns, [&](auto count, int64_t p, int64_t t) {
-        const int64_t first =
-            rows.position_of(t);  // row of the source that the tile's data begins at
-        source_plane_tile<count.value>(s, taps, p, -first, rows.extent - first);
-      });
-      return;
-    }
+    over_strips<A>(end - begin, columns, [&](auto size, const PlaneStrip& strip) {
+      source_plane_strip<size.rows, size.vectors>(s, taps, rows.position_of(begin), rows.extent,
+                                                  strip);
+    });
+    return;
   }
   if (!clip) {
     plane_rows(s, {0, rows.taps}, 0, end - begin, columns);

@@ -6,6 +6,7 @@
 #ifndef DEPTHWISE_KERNELS_PLANES_H_
 #define DEPTHWISE_KERNELS_PLANES_H_
 
+#include "ahead.h"
 #include "call_memory.h"
 #include "rows.h"
 #include "table.h"
@@ -55,6 +56,7 @@ template <class T>
     }
     const int64_t h = window.row_first + r * window.row_step;
     A* const values = to + columns.begin;
+    if (plane.column == 1) ask_ahead(plane.data + h * plane.row + w, count * window.column_step);
     fill_zero(to, columns.begin);
     convert_gradient(values, plane.data + h * plane.row + w * plane.column,
                      window.column_step * plane.column,

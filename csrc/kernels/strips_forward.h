@@ -1,6 +1,6 @@
 // Forward pass of the columns family on planes that are read and written where they are: channels-
-// first images. Nothing is staged; where a tap is outside of the image, lanes or whole rows are
-// left out.
+// first images. Nothing is staged; where a tap is outside of the image, lanes read as zero and
+// whole rows are left out.
 #ifndef DEPTHWISE_KERNELS_STRIPS_FORWARD_H_
 #define DEPTHWISE_KERNELS_STRIPS_FORWARD_H_
 
@@ -70,9 +70,7 @@ class Strips {
   bool make(const depthwise_params& p) {
     const int64_t vectors = ceil_div(p.out_width, n);
     count = ceil_div(vectors, strip_vectors);
-    const int64_t loads =
-        p.stride_width * (shared ? strip_vectors + 1 : p.kernel_width * strip_vectors);
-    const int64_t most = 1 + loads + p.kernel_width * strip_vectors;
+    const int64_t most = 1 + p.stride_width * (strip_vectors + 1 + p.kernel_width * strip_vectors);
     if (!strips_.allocate(count * static_cast<int64_t>(sizeof(Strip<A>))) ||
         !lanes_.allocate(count * most * static_cast<int64_t>(sizeof(SomeLanes<A>)))) {
       return false;
@@ -106,22 +104,18 @@ class Strips {
   void name_lanes(Strip<A>& strip, SomeLanes<A>* to, const depthwise_params& p) const {
     const int64_t across = p.stride_width;
     const int64_t from = strip.column * across - p.pad_left;
-    const auto add = [&](int64_t position, int64_t step, int64_t extent) {
-      const TapRange range = inside(position, step, n, extent);
+    const auto add = [&](int64_t position, int64_t extent) {
+      const TapRange range = inside(position, 1, n, extent);
       *to++ = lanes_between<A>(range.begin, range.end);
     };
     strip.results = to;
-    add(strip.column + strip.full * n, 1, p.out_width);
+    add(strip.column + strip.full * n, p.out_width);
+    strip.shared = to;
+    for (int64_t v = 0; v < across * (strip.vectors + 1); ++v) add(from + v * n, p.in_width);
     strip.loaded = to;
-    for (int64_t j = 0; j < (shared ? 1 : p.kernel_width); ++j) {
-      for (int64_t v = 0; v < across * (strip.vectors + (shared ? 1 : 0)); ++v) {
-        add(from + j * p.dilation_width + v * n, 1, p.in_width);
-      }
-    }
-    strip.summed = to;
     for (int64_t j = 0; j < p.kernel_width; ++j) {
-      for (int64_t v = 0; v < strip.vectors; ++v) {
-        add(from + j * p.dilation_width + v * n * across, across, p.in_width);
+      for (int64_t v = 0; v < across * strip.vectors; ++v) {
+        add(from + j * p.dilation_width + v * n, p.in_width);
       }
     }
   }
@@ -155,8 +149,10 @@ bool strips_forward(const Call& call) {
         (call.preactivation != nullptr && p.saved.column != 1)) {
       return channels_forward<T>(call);
     }
-    if (!kernel.pack(static_cast<const T*>(call.kernel), p, call.threads) ||
-        !bias.pack(static_cast<const T*>(call.bias), p.channels * p.multiplier) ||
+    if (!kernel.pack(static_cast<const T*>(call.kernel), p, call.threads)) return false;
+    // What is not finite must not meet the zeros around the image.
+    if (!kernel.is_finite(p, call.threads)) return channels_forward<T>(call);
+    if (!bias.pack(static_cast<const T*>(call.bias), p.channels * p.multiplier) ||
         !strips.make(p)) {
       return false;
     }

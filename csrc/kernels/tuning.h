@@ -185,8 +185,11 @@ constexpr int64_t strip_ahead_bytes = 4096;
 // 613, 617, 631, 600 and 745 us; 3x3 on 2 of 150x150x288 2.01 ms with 32 KiB and 1.79 with 64.
 constexpr int64_t row_ahead_bytes = 48 * 1024;
 
-// Planes with at least so many rows of adjacent taps go row by row of the source (planes.h).
-constexpr int64_t source_plane_taps = 8;
+// Planes with at least so many rows of adjacent taps go row by row of the source (plane_tile.h).
+// Two cores of a Zen 4 took from 8 and from 2 rows on, in us, for 6x6 on channels-first 64x64x8 27
+// and 18, for 5x7 27 and 18, for 2x7 15 and 12, for 3x9 21 and 16, for training steps 91 and 77, 93
+// and 76, 52 and 49, 73 and 65.
+constexpr int64_t source_plane_taps = 2;
 
 // Rows of the input that a row of taps reaches in a block of the kernel's gradient, where these
 // come from memory: all channels if they are no more than the first (twice as many, where columns

@@ -234,10 +234,8 @@ DW_INLINE Vec<A> lane_numbers() {
   return numbers;
 }
 
-// Loads, stores and sums of a range of lanes, where the instruction set has them. The others read
-// as zero, and their memory, which need not exist, is not touched; their sums stay as they are.
-// Those of the range round as fma() does, twice where a build does not fuse, so that bits are the
-// same.
+// Loads and stores of a range of lanes, where the instruction set has them. The others read as
+// zero, and their memory, which need not exist, is not touched.
 template <class T>
 inline constexpr bool loads_some = false;
 #if defined(__AVX512F__)
@@ -263,13 +261,6 @@ DW_INLINE void store_some(float* p, Vec<float> v, uint16_t some) {
 DW_INLINE void store_some(double* p, Vec<double> v, uint16_t some) {
   _mm512_mask_storeu_pd(p, static_cast<__mmask8>(some), (__m512d)v);
 }
-DW_INLINE Vec<float> fma_some(Vec<float> a, Vec<float> b, Vec<float> c, uint16_t some) {
-  return (Vec<float>)_mm512_mask_mov_ps((__m512)c, some, (__m512)fma(a, b, c));
-}
-DW_INLINE Vec<double> fma_some(Vec<double> a, Vec<double> b, Vec<double> c, uint16_t some) {
-  return (Vec<double>)_mm512_mask_mov_pd((__m512d)c, static_cast<__mmask8>(some),
-                                         (__m512d)fma(a, b, c));
-}
 #elif defined(__AVX2__)
 template <>
 inline constexpr bool loads_some<float> = true;
@@ -292,10 +283,6 @@ DW_INLINE void store_some(float* p, Vec<float> v, Mask<float> some) {
 }
 DW_INLINE void store_some(double* p, Vec<double> v, Mask<double> some) {
   _mm256_maskstore_pd(p, (__m256i)some, (__m256d)v);
-}
-template <class V, class M>
-DW_INLINE V fma_some(V a, V b, V c, M some) {
-  return some ? fma(a, b, c) : c;
 }
 #else
 template <class A>
