@@ -17,8 +17,9 @@ constexpr int strip_vectors = vector_registers == 32 ? 2 : 1;
 
 // Whether taps of a row are shifted out of vectors that are loaded once for all of them, of which
 // there is one more than of results, or two at a stride. Else each tap loads its own: neighbouring
-// taps of results side by side do so, too. Tiles of 5x5, 4 rows by 2 vectors, took one core of a
-// Zen 4 260 cycles shifting and 200 loading, with lanes left out 225.
+// taps of results side by side do so, too. One core of a Zen 4 took for tiles of 5x5, 4 rows by 2
+// vectors, by themselves in a loop over what the first-level cache holds, 260 cycles shifting and
+// 200 loading, with lanes left out 225.
 template <class A>
 inline constexpr bool shares_loads = can_shift<A>;
 // The largest stride that there are tiles for.
