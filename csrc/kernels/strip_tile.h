@@ -278,6 +278,7 @@ void strip_rows_of(const StripRows<A>& s, const Strip<A>* strips, int64_t count,
   }
   if constexpr (shared && across == 1) {
     if (has_tiles && s.taps == s.high) {
+      if (s.taps == 2) return strip_rows<2, 2, true, across>(s, strips, count, begin, end);
       if (s.taps == 3) return strip_rows<3, 3, true, across>(s, strips, count, begin, end);
       if (s.taps == 5) return strip_rows<5, 5, true, across>(s, strips, count, begin, end);
     }
