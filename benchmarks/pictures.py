@@ -32,7 +32,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from PIL import Image
 
 from benchmarks import cases
-from benchmarks.families import FAMILIES, family
 from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.readme import table_of
 from benchmarks.report import MEASUREMENTS, PASSES, verdict
@@ -97,11 +96,10 @@ def points(result: dict[str, Any], kind: str, what: str) -> list[Point]:
         kind: the family.
         what: "inference" or "training".
     """
-    isa = result["versions"][OURS]["isa"]
     found = []
     for entry in result["cases"]:
         judged = verdict(entry, what)
-        if judged.ours_ms is None or family(cases.from_json(entry["case"]), isa, what) != kind:
+        if judged.ours_ms is None or family(entry[what][OURS]) != kind:
             continue
         cost = entry["cost"]
         megaflops = PASSES[what] * cost["flops"] / 1e6

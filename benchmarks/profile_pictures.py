@@ -21,11 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from benchmarks import cases
-from benchmarks.families import FAMILIES, family
-from benchmarks.peers import OURS
 from benchmarks.pictures import DPI, INK, OURS_COLOUR, PAPER, WIDTH, WORK, run, write
 from benchmarks.profiles import WHOLE, tiles_rate
-from benchmarks.report import MEASUREMENTS
+from benchmarks.report import FAMILIES, MEASUREMENTS, family
 from benchmarks.sampling import PARTS
 
 COLOURS = dict(zip(PARTS, (OURS_COLOUR, "#0072b2", "#56b4e9", "#e69f00", "#c9c9c9", "#777777"), strict=True))
@@ -45,12 +43,7 @@ def layers_of(result: Mapping[str, Any], kind: str, what: str) -> list[dict[str,
         kind: the family.
         what: "inference" or "training".
     """
-    isa = result["versions"][OURS]["isa"]
-    found = [
-        entry
-        for entry in result["profiles"]
-        if what in entry and family(cases.from_json(entry["case"]), isa, what) == kind
-    ]
+    found = [entry for entry in result["profiles"] if family(entry.get(what)) == kind]
     whole = [entry for entry in found if any(name in WHOLE for name in entry["sections"])]
     return whole or found
 

@@ -27,10 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import cases, command, data, limits, machine, report, run
-from benchmarks.families import FAMILIES, family
 from benchmarks.peers import OURS
 from benchmarks.readme import table_of
-from benchmarks.report import MEASUREMENTS, PASSES, rate_share, verdict
+from benchmarks.report import FAMILIES, MEASUREMENTS, PASSES, family, rate_share, verdict
 from benchmarks.runtimes import Runtime
 from benchmarks.sampling import FREQUENCY, PARTS, profile
 from benchmarks.targets import BOUNDS, RANDOM, RATE_SHARE
@@ -65,13 +64,8 @@ def misses(entry: Mapping[str, Any], what: str, section: str) -> bool:
     return ratio < (BOUNDS[what].large if section == "large" else BOUNDS[what].lowest)
 
 
-def chosen_of(result: Mapping[str, Any], isa: str) -> list[Layer]:
-    """The layers of a suite's result that are worth a profile.
-
-    Args:
-        result: what `benchmarks.suite` wrote.
-        isa: the instruction set in use, as `depthwise.info` names it.
-    """
+def chosen_of(result: Mapping[str, Any]) -> list[Layer]:
+    """The layers of a suite's result, which `benchmarks.suite` wrote, that are worth a profile."""
     found: dict[cases.Case, dict[tuple[str, str], None]] = {}
 
     def take(entry: Mapping[str, Any], what: str, section: str) -> None:
@@ -82,13 +76,9 @@ def chosen_of(result: Mapping[str, Any], isa: str) -> list[Layer]:
         for name in WHOLE:
             for entry in sections[name]:
                 take(entry, what, name)
-        present = {family(case, isa, what) for case in found}
+        present = {family(entry[what].get(OURS)) for name in WHOLE for entry in sections[name]}
         for kind in (kind for kind in FAMILIES if kind not in present):
-            others = (
-                entry
-                for entry in sections["random"]
-                if family(cases.from_json(entry["case"]), isa, what) == kind
-            )
+            others = (entry for entry in sections["random"] if family(entry[what].get(OURS)) == kind)
             for entry in islice(others, MOST_OF_A_FAMILY):
                 take(entry, what, "random")
         for name, entries in sections.items():
@@ -175,7 +165,12 @@ def _measure(
                     for _ in range(2)
                 )
             )
-    return {"ms": times[0], "one_thread_ms": times[-1], **profile(both[0], what, seconds)}
+    return {
+        "kernel": outcome["kernel"],
+        "ms": times[0],
+        "one_thread_ms": times[-1],
+        **profile(both[0], what, seconds),
+    }
 
 
 def tiles_rate(entry: Mapping[str, Any], what: str, peak: float, threads: int) -> float:
@@ -250,7 +245,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         layers = [Layer(cases.from_name(name), MEASUREMENTS) for name in options.cases]
         if options.result is not None:
             stored = json.loads(options.result.read_text())
-            layers += chosen_of(stored, table_of(stored)["versions"][OURS]["isa"])
+            table_of(stored)  # raises where there is none
+            layers += chosen_of(stored)
         of = options.result.name if options.result is not None else None
         result = measure(layers, threads, options.seconds, console, of)
     except (OSError, ValueError, RuntimeError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,9 @@ MEASUREMENTS = ("inference", "training")
 
 PASSES = {"inference": 1, "training": 3}
 """Passes of the layer's arithmetic and traffic: forward; forward, input gradient and kernel gradient."""
+
+FAMILIES = ("channels", "columns", "pixels", "scale")
+"""Families of our kernels (csrc/kernels/table.h), of which the last two have forward passes only."""
 
 
 class Verdict(NamedTuple):
@@ -46,6 +49,15 @@ class Verdict(NamedTuple):
 
 
 _ABSENT: dict[str, Any] = {"unsupported": "not installed"}
+
+
+def family(outcome: Mapping[str, Any] | None) -> str | None:
+    """The family of the kernel that ran a measurement of ours, of its outcome there; None where none did.
+
+    In training it is that of the gradients: the forward pass goes where inference does.
+    """
+    kernel = (outcome or {}).get("kernel")
+    return None if kernel is None else kernel.partition("_")[0]
 
 
 def geometric_mean(values: Iterable[float]) -> float | None:

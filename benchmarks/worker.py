@@ -7,7 +7,8 @@ Reads one JSON object a line on standard input and answers each with one on stan
     {"do": "time", "what": "inference", "seconds": 0.1}                 -> {"ms": 0.31, "calls": 310}
 
 LOADED is {"program": ..., "error": ..., "slow_ms": null}, or {"unsupported": reason}, or {"failed": reason}; a program
-that loads with a time in slow_ms is too slow to be timed any further. End of input ends the process.
+of this package tells its "kernel", too; one that loads with a time in slow_ms is too slow to be timed any further. End
+of input ends the process.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ class Worker:
                         trials[other] = min(trials[other], median_ms(program.run, TRIAL_SECONDS)[0])
             name = min(trials, key=trials.__getitem__)
         self.programs[what], error, first_ms = ready[name]
-        return {"program": name, "error": error, "slow_ms": first_ms if first_ms > PATIENCE_MS else None}
+        loaded = {"program": name, "error": error, "slow_ms": first_ms if first_ms > PATIENCE_MS else None}
+        kernel = self.programs[what].kernel
+        return loaded if kernel is None else loaded | {"kernel": kernel}
 
 
 def timed(run: Callable[[], Any]) -> tuple[Any, float]:

@@ -154,7 +154,7 @@ double multiply_adds(const depthwise_params& p) {
          static_cast<double>(p.kernel_width);
 }
 
-// The first kernel that takes this direction and these parameters.
+// The first kernel that takes this direction and these parameters; null for none.
 const Kernel* find_kernel(Direction direction, const depthwise_params& p) {
   const KernelSet set = kernels_of(isa_in_use().load(std::memory_order_relaxed)).of(p.dtype);
   for (int i = 0; i < set.count; ++i) {
@@ -305,4 +305,14 @@ extern "C" const char* depthwise_kernel_name(int index) {
   if (index < 0 || index >= floats.count + halves.count) return nullptr;
   return index < floats.count ? floats.kernels[index].name
                               : halves.kernels[index - floats.count].name;
+}
+
+extern "C" const char* depthwise_chosen_kernel(const depthwise_params* params, int backward) {
+  if (!depthwise::valid(params)) return nullptr;
+  const depthwise::Kernel* kernel =
+      depthwise::find_kernel(backward ? Direction::gradients : Direction::forward, *params);
+  if (kernel == nullptr && backward) {
+    kernel = depthwise::find_kernel(Direction::input_gradient, *params);
+  }
+  return kernel != nullptr ? kernel->name : nullptr;
 }

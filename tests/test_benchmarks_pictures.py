@@ -17,25 +17,26 @@ from PIL import Image
 
 from benchmarks import cases, limits, pictures
 from benchmarks.cases import Case
-from benchmarks.families import VECTOR_BYTES, family
 from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.report import MEASUREMENTS, PASSES
-from depthwise.spec import DataFormat
 
 LAST, FIRST = Case(9, 8, 32, (3, 3)), Case(9, 8, 3, (5, 5), data_format="channels_first")
-LAYOUTS: tuple[DataFormat, ...] = ("channels_last", "channels_first")
 LIMITS = limits.Limits(64, 100e9, ((1000, 80e9), (100_000, 20e9)))
 
 
-def entry(case: Case, **ms: float) -> dict[str, Any]:
+def entry(case: Case, kernel: str = "channels_forward_float32", **ms: float) -> dict[str, Any]:
     cost = case.cost
+    both = "channels" if kernel.startswith("channels") else "columns"
     return {
         "case": case.to_json(),
         "cost": {"flops": cost.flops, "bytes_read": cost.bytes_read, "bytes_written": cost.bytes_written},
         "floor_ms": {what: limits.floor_ms(cost, LIMITS, passes=PASSES[what]) for what in MEASUREMENTS},
-        "inference": {name.replace("_", "-"): {"ms": time} for name, time in ms.items()},
+        "inference": {
+            name.replace("_", "-"): {"ms": time} | ({"kernel": kernel} if name == OURS else {})
+            for name, time in ms.items()
+        },
         "training": {
-            OURS: {"ms": 0.5},
+            OURS: {"ms": 0.5, "kernel": f"{both}_input_gradient_float32"},
             "litert": {"unsupported": "computes no gradients"},
             "jax": {"failed": "KeyError"},
         },
@@ -49,7 +50,7 @@ def result() -> dict[str, Any]:
         "limits": LIMITS.to_json(),
         "cases": [
             entry(LAST, ours=0.1, torch_nhwc=0.2, litert=0.05, ours_jax=0.01),
-            entry(FIRST, ours=0.2, torch=0.4),
+            entry(FIRST, "columns_forward_float32_in_place", ours=0.2, torch=0.4),
             entry(replace(LAST, batch=2), ours=0.3),
         ],
     }
@@ -135,7 +136,7 @@ class TestDraw:
         monkeypatch.setattr(
             pictures, "roofline", lambda both, *_: drawn.append([e["case"]["name"] for e in both["cases"]])
         )
-        other = entry(replace(FIRST, channels=7), ours=0.1)
+        other = entry(replace(FIRST, channels=7), "columns_forward_float32", ours=0.1)
         suite = {"table": result, "channels_first": {"cases": [result["cases"][1], other]}}
         pictures.draw(suite, tmp_path)
         for names in drawn:
@@ -144,7 +145,8 @@ class TestDraw:
     def test_families_of_no_layer_are_drawn_from_a_suite_s_random_ones(
         self, result: dict[str, Any], tmp_path: Path
     ) -> None:
-        few, one = entry(Case(9, 8, 2, (3, 3)), ours=0.1), entry(Case(9, 8, 32, (1, 1)), ours=0.1)
+        few = entry(Case(9, 8, 2, (3, 3)), "pixels_forward_float32", ours=0.1)
+        one = entry(Case(9, 8, 32, (1, 1)), "scale_forward_float32", ours=0.1)
         suite = {"table": result, "random": {**result, "cases": [*result["cases"], few, one]}}
         assert [path.name for path in pictures.draw(suite, tmp_path)] == [
             "speed.png",
@@ -159,7 +161,12 @@ class TestDraw:
     ) -> None:
         result["limits"] = None
         for found in result["cases"]:
-            found |= {"floor_ms": None, "inference": {OURS: {"ms": 0.1}}, "training": {}}
+            kernel = found["inference"][OURS]["kernel"]
+            found |= {
+                "floor_ms": None,
+                "inference": {OURS: {"ms": 0.1, "kernel": kernel}},
+                "training": {},
+            }
         assert len(pictures.draw(result, tmp_path)) == 3
 
     @pytest.mark.parametrize("emptied", ["cases", "times"])
@@ -177,8 +184,3 @@ class TestDraw:
     def test_every_peer_has_a_style_of_its_own(self) -> None:
         assert set(pictures.STYLES) == set(PEERS) - {OURS, *FRONT_ENDS}
         assert len(set(pictures.STYLES.values())) == len(pictures.STYLES)
-
-    def test_the_table_in_both_layouts_has_layers_of_the_families_that_train(self) -> None:
-        for isa in VECTOR_BYTES:
-            both = [replace(case, data_format=layout) for case in cases.TABLE for layout in LAYOUTS]
-            assert {family(case, isa, "training") for case in both} == {"channels", "columns"}

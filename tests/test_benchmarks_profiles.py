@@ -105,15 +105,18 @@ class TestReading:
             sampling.find_frames(str(tmp_path / "without"), [address["without"]])
 
 
-def entry(case: Case, ours: float, best: float) -> dict[str, Any]:
+def entry(case: Case, ours: float, best: float, families: str = "channels channels") -> dict[str, Any]:
     cost = case.cost
-    outcome = {OURS: {"ms": ours}, "torch": {"ms": best}}
+    outcomes = [
+        {OURS: {"ms": ours, "kernel": f"{family}_forward_float32"}, "torch": {"ms": best}}
+        for family in families.split()
+    ]
     return {
         "case": case.to_json(),
         "cost": {"flops": cost.flops, "bytes_read": cost.bytes_read, "bytes_written": cost.bytes_written},
         "floor_ms": None,
-        "inference": outcome,
-        "training": outcome,
+        "inference": outcomes[0],
+        "training": outcomes[1],
     }
 
 
@@ -122,11 +125,17 @@ class TestChoice:
         missed, fast = Case(5, 5, 64, (3, 3)), Case(6, 6, 64, (3, 3))
         result = {
             "table": {"cases": [entry(LAST, 1.0, 9.0)]},
-            "channels_first": {"cases": [entry(WIDE, 1.0, 9.0)]},
-            "random": {"cases": [entry(missed, 1.0, 0.9), entry(fast, 1.0, 9.0), entry(FEW, 1.0, 9.0)]},
+            "channels_first": {"cases": [entry(WIDE, 1.0, 9.0, "columns columns")]},
+            "random": {
+                "cases": [
+                    entry(missed, 1.0, 0.9),
+                    entry(fast, 1.0, 9.0),
+                    entry(FEW, 1.0, 9.0, "pixels columns"),
+                ]
+            },
             "listed": {"cases": [entry(LAST, 1.0, 2.0)]},
         }
-        found = {layer.case: layer for layer in profiles.chosen_of(result, "avx512")}
+        found = {layer.case: layer for layer in profiles.chosen_of(result)}
         assert list(found) == [LAST, WIDE, FEW, missed]
         both = ("inference", "training")
         assert found[LAST] == profiles.Layer(LAST, both, ("table", "listed"))
@@ -156,7 +165,8 @@ class TestChoice:
         assert profiles.misses(slow | {"neighbour": entry(LAST, 0.2, 9.0)}, "inference", "random")
 
 
-def profiled(case: Case, *sections: str) -> dict[str, Any]:
+def profiled(case: Case, families: str, *sections: str) -> dict[str, Any]:
+    forward, backward = families.split()
     shares = dict(zip(PARTS, (0.5, 0.2, 0.1, 0.1, 0.05, 0.05), strict=True))
     found = {
         "ms": 0.01,
@@ -171,8 +181,8 @@ def profiled(case: Case, *sections: str) -> dict[str, Any]:
         "sections": sections,
         "flops": case.cost.flops,
         "bytes": 1,
-        "inference": found,
-        "training": found,
+        "inference": found | {"kernel": f"{forward}_forward_float32"},
+        "training": found | {"kernel": f"{backward}_input_gradient_float32"},
         "floor_ms": {"inference": 0.005, "training": 0.005},
     }
 
@@ -182,11 +192,10 @@ def result() -> dict[str, Any]:
     return {
         "settings": {"threads": 2},
         "limits": {"peak_gflops": 200.0},
-        "versions": {OURS: {"isa": "avx512"}},
         "profiles": [
-            profiled(LAST, "table"),
-            profiled(Case(7, 7, 64, (3, 3)), "random"),
-            profiled(FEW, "random"),
+            profiled(LAST, "channels channels", "table"),
+            profiled(Case(7, 7, 64, (3, 3)), "channels channels", "random"),
+            profiled(FEW, "pixels columns", "random"),
         ],
     }
 

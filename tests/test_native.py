@@ -12,6 +12,7 @@ import pytest
 
 import depthwise
 from depthwise import native
+from depthwise.spec import Spec
 from tests.cases import DTYPES, Case, evaluate
 from tests.conftest import ISAS
 
@@ -38,6 +39,21 @@ def test_every_instruction_set_has_every_kernel(isa: str) -> None:
     expected |= {f"channels_gradients_{dtype}" for dtype in DTYPES}  # both in one pass
     assert expected <= set(depthwise.info().kernels), isa
     assert len(set(depthwise.info().kernels)) == len(depthwise.info().kernels)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_plan_tells_which_kernel_runs_it(isa: str, dtype: str) -> None:
+    names = depthwise.info().kernels
+    wide, few = (2, 20, 21, 64), (2, 20, 21, 1)
+    spec = Spec(kernel_size=(3, 2))
+    one_tap = Spec(kernel_size=1)
+    for chosen, shape, family in ((spec, wide, "channels"), (spec, few, "pixels"), (one_tap, wide, "scale")):
+        plan = native.make_plan(chosen, shape, dtype)
+        forward, backward = plan.kernel_name(backward=False), plan.kernel_name(backward=True)
+        assert forward in names, isa
+        assert forward.startswith(f"{family}_forward_{dtype}")
+        assert backward in names
+        assert backward.partition("_")[2].startswith((f"gradients_{dtype}", f"input_gradient_{dtype}"))
 
 
 @pytest.mark.parametrize(

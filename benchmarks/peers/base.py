@@ -76,11 +76,14 @@ class Program:
         run: does the whole work once; when it returns, the results are there.
         results: turns what `run` returned into NumPy arrays, untimed: (y,) for inference; (y, dx, dkernel, dbias)
             for training, the images NHWC, the kernel as in `Problem`.
+        kernel: name of our kernel that it runs (`depthwise.info` lists them), for training that of the gradients; None
+            for a library that does not tell.
     """
 
     name: str
     run: Callable[[], Any]
     results: Callable[[Any], tuple[Array, ...]]
+    kernel: str | None = None
 
 
 class Peer(ABC):

@@ -9,6 +9,7 @@ import numpy as np
 import depthwise
 from benchmarks.data import aligned
 from benchmarks.peers.base import Array, Peer, Problem, Program, nchw, nhwc
+from depthwise.native import make_plan
 
 
 class Adapter(Peer):
@@ -33,7 +34,8 @@ class Adapter(Peer):
         def run() -> Array:
             return depthwise.depthwise_conv2d(x, problem.kernel, problem.bias, out=out, **arguments)
 
-        return [Program("depthwise_conv2d", run, lambda y: (_to_nhwc(y, problem),))]
+        kernel = _kernel(problem, backward=False)
+        return [Program("depthwise_conv2d", run, lambda y: (_to_nhwc(y, problem),), kernel)]
 
     def training(self, problem: Problem) -> list[Program]:
         """`depthwise_conv2d_vjp` and its pullback into arrays that are given, those of the step before."""
@@ -56,7 +58,7 @@ class Adapter(Peer):
             y, gradients = output
             return _to_nhwc(y, problem), _to_nhwc(gradients.x, problem), gradients.kernel, gradients.bias
 
-        return [Program("depthwise_conv2d_vjp", run, results)]
+        return [Program("depthwise_conv2d_vjp", run, results, _kernel(problem, backward=True))]
 
 
 def _arguments(problem: Problem) -> dict[str, Any]:
@@ -68,6 +70,11 @@ def _arguments(problem: Problem) -> dict[str, Any]:
         "dilation_rate": case.dilation,
         "activation": "relu",
     }
+
+
+def _kernel(problem: Problem, backward: bool) -> str:
+    case = problem.case
+    return make_plan(case.spec, case.input_shape, case.dtype).kernel_name(backward)
 
 
 def _images(problem: Problem) -> tuple[Array, Array]:

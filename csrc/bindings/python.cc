@@ -66,6 +66,8 @@ NB_MODULE(_native, m) {
            nb::arg("output_size"), nb::arg("kernel_size"), nb::arg("strides"), nb::arg("dilation"),
            nb::arg("padding_before"), nb::arg("dtype"), nb::arg("channels_first"),
            nb::arg("activation"), nb::arg("alpha"))
+      .def("kernel_name", &Plan::kernel_name, nb::arg("backward"),
+           "Kernel of the instruction set in use that runs the forward pass, or the gradients.")
       .def("forward", &Plan::forward, nb::arg("x"), nb::arg("kernel"), nb::arg("bias").none(),
            nb::arg("y"), nb::arg("preactivation").none(),
            "Write activation(conv(x, kernel) + bias) to y, and what it is taken of to "

@@ -148,6 +148,13 @@ class Plan {
     params_.alpha = alpha;
   }
 
+  // The kernel that runs the forward pass, or the gradients.
+  const char* kernel_name(bool backward) const {
+    const char* const name = depthwise_chosen_kernel(&params_, backward);
+    if (name == nullptr) check(DEPTHWISE_INVALID_PARAMS);
+    return name;
+  }
+
   void forward(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle y,
                nb::handle preactivation) const {
     const Buffer x_view(x, false), kernel_view(kernel, false), bias_view(bias, false);

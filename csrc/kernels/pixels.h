@@ -14,6 +14,12 @@ inline int64_t source_rows(const depthwise_params& p, int64_t results) {
   return (results - 1) * p.stride_height + (p.kernel_height - 1) * p.dilation_height + 1;
 }
 
+// Rows of results that a block has at least, if there are so many: a tile of each class of them,
+// for only rows of one class share rows of taps (forward_classes()).
+inline int64_t pixel_block_rows(const depthwise_params& p) {
+  return min_of(pixel_tile_rows * tap_classes(row_axis(p)), max_of(1, p.out_height));
+}
+
 // Blocks of results, and how the rows are staged that one of them needs: with zeros around them,
 // and with the columns that a tap meets side by side, in one phase per residue modulo the stride
 // (phases.h).
@@ -27,11 +33,12 @@ struct PixelBlocks {
   explicit PixelBlocks(const depthwise_params& p)
       : phases(column_axis(p)), pixel(p.channels * p.multiplier) {
     constexpr int64_t budget = tuning::staged_bytes / static_cast<int64_t>(sizeof(A));
-    const int64_t held = min_of(source_rows(p, pixel_tile_rows), max_of(1, p.in_height));
+    const int64_t least = pixel_block_rows(p);
+    const int64_t held = min_of(source_rows(p, least), max_of(1, p.in_height));
     const int64_t fitting = budget / (held * phases.count * pixel) - phases.reach;
     columns = min_of(max_of(fitting, ceil_div(pixel_tile_rows * lanes<A>, pixel)), p.out_width);
     const int64_t most = min_of(budget / row_elements(), tuning::most_pixel_rows);
-    rows = max_of((most - source_rows(p, 1)) / p.stride_height + 1, pixel_tile_rows);
+    rows = max_of((most - source_rows(p, 1)) / p.stride_height + 1, least);
     rows = min_of(rows, p.out_height);
     staged = min_of(source_rows(p, rows), max_of(1, p.in_height));
   }

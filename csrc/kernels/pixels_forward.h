@@ -20,7 +20,7 @@ bool takes_pixels(const depthwise_params& p) {
   const bool pays = 8 * p.channels * p.multiplier <= eighths * lanes<A>;
   if (p.layout != DEPTHWISE_CHANNELS_LAST || !pays) return false;
   // What does not fit would be staged over and over; rows and columns far apart are few.
-  if (source_rows(p, pixel_tile_rows) > tuning::most_pixel_rows ||
+  if (source_rows(p, pixel_block_rows(p)) > tuning::most_pixel_rows ||
       (p.kernel_width - 1) * p.dilation_width > 16 * (p.in_width + p.kernel_width)) {
     return false;
   }

@@ -23,6 +23,11 @@ class Plan:
         activation: int,
         alpha: float,
     ) -> None: ...
+    def kernel_name(self, backward: bool) -> str:
+        """
+        Kernel of the instruction set in use that runs the forward pass, or the gradients.
+        """
+
     def forward(
         self, x: object, kernel: object, bias: object | None, y: object, preactivation: object | None
     ) -> None:

@@ -247,6 +247,11 @@ TEST(unknown_names_and_codes_are_refused) {
   while (depthwise_kernel_name(kernels) != nullptr) ++kernels;
   CHECK(kernels > 0);
   CHECK(depthwise_kernel_name(kernels + 1) == nullptr);
+  depthwise_params params{};  // sizes of zero are no kernel's
+  for (const int backward : {0, 1}) {
+    CHECK(depthwise_chosen_kernel(nullptr, backward) == nullptr);
+    CHECK(depthwise_chosen_kernel(&params, backward) == nullptr);
+  }
 }
 
 TEST(sizes_of_zero_give_empty_or_zero_results) {
