@@ -73,8 +73,8 @@ DEPTHWISE_EXPORT const depthwise_team* depthwise_use_team(const depthwise_team* 
 DEPTHWISE_EXPORT const char* depthwise_kernel_name(int index);
 
 // Name of the kernel that takes calls of these sizes and options, wherever their arrays lie: of the
-// forward pass, or with `backward` of the gradients (the input's, where it has a kernel of its own).
-// Null for params that the call itself would refuse.
+// forward pass, or with `backward` of the gradients (the input's, where it has a kernel of its
+// own). Null for params that the call itself would refuse.
 DEPTHWISE_EXPORT const char* depthwise_chosen_kernel(const depthwise_params* params, int backward);
 
 #ifdef __cplusplus

@@ -43,17 +43,21 @@ inline bool columns_are_fuller(const depthwise_params& p, const Axis& along, int
 // as full: staging a plane takes less than transposing it. Two cores of a Zen 4 took, transposed
 // and so, for 7x7 on 64x64x64 187 us and 141, on 32x32x256 194 and 158, on 112x112x64 503 and 421,
 // on 61x61x128 293 and 278, for 9x9 on 64x64x128 523 and 445; but for 6x6 on 60x60x128 227 and 231,
-// for 7x7 on 56x56x96 178 and 185, on 28x28x192 89 and 104.
+// for 7x7 on 56x56x96 178 and 185, on 28x28x192 89 and 104. An odd vector, whose tiles are slower,
+// and few rows, which have many staged above and below, do not pay: 11x5 without padding on 8 of
+// 20x20x313 took 299 and 588, 7x7 on 16x16x128 25 and 30, 6x6 on 4 of 16x16x320 143 and 279, on
+// 46x46x96 99 and 123, on 78x78x64 186 and 206, 7x7 on 5x64x200 36 and 41, on 14x48x128 54 and 61.
 template <class T>
 bool takes_adjacent(const depthwise_params& p) {
   constexpr int64_t n = lanes<Compute<T>>;
   const bool adjacent = p.stride_height == 1 && p.stride_width == 1 && p.dilation_height == 1 &&
                         p.dilation_width == 1;
-  const int64_t by_columns = p.channels * ceil_div(p.out_width, n);
+  const int64_t vectors = ceil_div(p.out_width, n);
+  const int64_t quarters = p.channels * (4 * vectors + vectors % 2);
   const int64_t by_channels = p.out_width * ceil_div(p.channels, n);
   return p.layout == DEPTHWISE_CHANNELS_FIRST && p.multiplier == 1 && adjacent &&
-         p.out_width >= n && p.kernel_height > 1 && p.kernel_height * p.kernel_width >= 36 &&
-         20 * by_columns <= 21 * by_channels;
+         p.out_width >= n && p.out_height >= 20 && p.kernel_height > 1 &&
+         p.kernel_height * p.kernel_width >= 36 && 5 * quarters <= 21 * by_channels;
 }
 // Channels that fill no vector are worth it where planes are narrow, so that vectors along columns
 // would be even emptier, or slow: training steps of 10x10 on 13 images of 19x19x15 took one core of

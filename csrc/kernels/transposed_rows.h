@@ -103,30 +103,34 @@ DW_INLINE void stage_runs(const StagedColumns<A>& staged, const A* from, const R
   }
 }
 
-// Any rows, `step` apart, by way of squares in the compute type.
+// Any rows, `step` apart, by way of a few lines of each in the compute type, side by side.
 template <class T>
-DW_INLINE void stage_squares(const StagedColumns<Compute<T>>& staged, const T* from, int64_t step,
-                             const T* saved, int64_t saved_step, int64_t width, int activation,
-                             Compute<T> alpha) {
+DW_INLINE void stage_lines(const StagedColumns<Compute<T>>& staged, const T* from, int64_t step,
+                           const T* saved, int64_t saved_step, int64_t width, int activation,
+                           Compute<T> alpha) {
   using A = Compute<T>;
   constexpr int n = lanes<A>;
-  alignas(64) A square[n * n];
-  const FirstRows<A> rows(staged.planes, n);
-  for (int64_t begin = 0; begin < width; begin += n) {
-    const int64_t count = min_of(n, width - begin);
-    const auto take = [&](const T* p)
-                          DW_INLINE_LAMBDA { return count == n ? load(p) : load_part(p, count); };
+  constexpr int64_t most = 4 * n, line_pitch = most + n;  // no power of two: sets are shared
+  alignas(64) A lines[n * line_pitch];
+  const FirstRows<A> rows(staged.planes, line_pitch);
+  for (int64_t begin = 0; begin < width; begin += most) {
+    const int64_t count = min_of(most, width - begin);
     for (int64_t i = 0; i < staged.planes; ++i) {
-      Vec<A> row = take(from + i * step + begin);
-      if (activation != DEPTHWISE_LINEAR) {
-        const Vec<A> at = take(saved + i * saved_step + begin);
-        row = through_activation<A>(row, activation, alpha, at);
+      for (int64_t w = 0; w < count; w += n) {
+        const int64_t left = count - w;
+        const auto take = [&](const T* p)
+                              DW_INLINE_LAMBDA { return left >= n ? load(p) : load_part(p, left); };
+        Vec<A> row = take(from + i * step + begin + w);
+        if (activation != DEPTHWISE_LINEAR) {
+          const Vec<A> at = take(saved + i * saved_step + begin + w);
+          row = through_activation<A>(row, activation, alpha, at);
+        }
+        store(lines + i * line_pitch + w, row);
       }
-      store(square + i * n, row);
     }
     for (int64_t w = 0; w < count; w += run<A>) {
       Vec<A> columns[run<A>];
-      load_row_runs<A>(columns, [&](int i) DW_INLINE_LAMBDA { return square + rows(i) + w; });
+      load_row_runs<A>(columns, [&](int i) DW_INLINE_LAMBDA { return lines + rows(i) + w; });
       transpose_runs<A>(columns);
       staged.put(begin + w, columns, min_of(run<A>, count - w));
     }
@@ -144,6 +148,9 @@ template <class T>
                                         Compute<T> alpha, int64_t ahead) {
   using A = Compute<T>;
   constexpr int n = lanes<A>;
+  const auto evicts = [](int64_t step) {
+    return step * static_cast<int64_t>(sizeof(T)) % tuning::evicting_plane_bytes == 0;
+  };
   for (int64_t c = 0; c < channels; c += n) {
     const T* const from = image.data + h * image.row + c * image.channel;
     const T* const at = saved.data + h * saved.row + c * saved.channel;
@@ -156,8 +163,10 @@ template <class T>
       }
     }
     const StagedColumns<A> staged = {to + c * multiplier, pitch, planes, multiplier};
+    const bool in_runs =
+        width >= run<A> && !evicts(step) && (activation == DEPTHWISE_LINEAR || !evicts(at_step));
     if constexpr (is_compute_type<T>) {
-      if (width >= run<A> && activation == DEPTHWISE_LINEAR) {
+      if (in_runs && activation == DEPTHWISE_LINEAR) {
         if (planes == n) {
           stage_runs<false>(staged, from, AllRows{step}, from, AllRows{step}, width);
         } else {
@@ -166,7 +175,7 @@ template <class T>
         }
         continue;
       }
-      if (width >= run<A> && activation == DEPTHWISE_RELU) {
+      if (in_runs && activation == DEPTHWISE_RELU) {
         if (planes == n) {
           stage_runs<true>(staged, from, AllRows{step}, at, AllRows{at_step}, width);
         } else {
@@ -176,7 +185,7 @@ template <class T>
         continue;
       }
     }
-    stage_squares(staged, from, step, at, at_step, width, activation, alpha);
+    stage_lines(staged, from, step, at, at_step, width, activation, alpha);
   }
 }
 

@@ -114,6 +114,13 @@ constexpr int64_t least_fetched_vectors = 16;
 constexpr int64_t staged_reuse = 4;
 constexpr int64_t evicting_lines = 32;
 
+// Planes so many bytes apart (or a multiple) have a row in the same sets of the first-level cache.
+// Two cores of a Zen 4 took, where a few columns of all planes are read at a time and where a few
+// lines of each are, in us, for 6x6 at stride 2 on channels-first 128x128x32 123 and 115, on
+// 64x64x128 133 and 127, for training steps of 3x3 on 32x32x256 316 and 274, at stride 2 on
+// 64x64x144 262 and 245.
+constexpr int64_t evicting_plane_bytes = 4096;
+
 // With a multiplier of m, an input element that at most m times so many taps use is staged once and
 // repeated as it is loaded; one that more use is staged in m copies. Two cores of a Zen 5 took, in
 // copies and repeated, in us, on channels-first 28x28x128 for 3x3 at stride 2 and m of 4 38 and 27,
