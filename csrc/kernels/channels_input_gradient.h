@@ -2,6 +2,8 @@
 #ifndef DEPTHWISE_KERNELS_CHANNELS_INPUT_GRADIENT_H_
 #define DEPTHWISE_KERNELS_CHANNELS_INPUT_GRADIENT_H_
 
+#include <type_traits>
+
 #include "channels_forward.h"
 
 namespace depthwise::DW_ISA {
@@ -125,6 +127,36 @@ DW_INLINE void sum_groups(A* row, int64_t channels, int64_t multiplier) {
   }
 }
 
+// The same sums of all columns of a row, `pitch` apart, one after the other and to where they
+// belong: what few results a column has do not fill vectors.
+template <class A>
+DW_INLINE void put_sums(const TargetView<A>& target, int64_t h, int64_t width, const A* row,
+                        int64_t pitch, int64_t channels, int64_t multiplier) {
+  A* to = target.data + h * target.row;
+  const auto put = [&](auto known) DW_INLINE_LAMBDA {
+    const int64_t of = known != 0 ? known : multiplier;
+    for (int64_t w = 0; w < width; ++w, row += pitch, to += target.column) {
+      for (int64_t c = 0; c < channels; ++c) {
+        A sum = row[c * of];
+        for (int64_t m = 1; m < of; ++m) sum += row[c * of + m];
+        to[c * target.channel] = sum;
+      }
+    }
+  };
+  switch (multiplier) {
+    case 2:
+      return put(std::integral_constant<int64_t, 2>());
+    case 3:
+      return put(std::integral_constant<int64_t, 3>());
+    case 4:
+      return put(std::integral_constant<int64_t, 4>());
+    case 8:
+      return put(std::integral_constant<int64_t, 8>());
+    default:
+      return put(std::integral_constant<int64_t, 0>());
+  }
+}
+
 // What a call needs for rows of the input's gradient, whoever provides those of the output's.
 template <class T>
 class InputGradient {
@@ -201,6 +233,12 @@ class InputGradient {
                                along};
     maker.make_each(begin, end, distance_, [&](int64_t h, int64_t i) {
       A* const row = rows + i * row_elements;
+      if constexpr (is_compute_type<T>) {
+        if (p.multiplier > 1 && count <= tuning::few_summed_channels) {
+          put_sums(dx, h, p.in_width, row, pitch, count, p.multiplier);
+          return;
+        }
+      }
       for (int64_t w = 0; w < p.in_width; ++w) sum_groups(row + w * pitch, count, p.multiplier);
       move_row(dx, h, p.in_width, row, pitch, count);
     });
