@@ -1,11 +1,14 @@
-/* The machine's own limits: float32 multiply-adds per second, and bytes copied per second at several sizes, over all
- * the threads asked for at once. Compiled and run by limits.py:
+/* The machine's own limits: float32 multiply-adds per second, and bytes moved per second at several sizes, over all the
+ * threads asked for at once. Compiled and run by limits.py:
  *
  *     cc -O3 -march=native -ffp-contract=fast -pthread limits.c -o limits && ./limits THREADS SECONDS BYTES...
  *
+ * Bytes are moved as a forward pass does, from one array to another, and as gradients do, from three arrays (input,
+ * output and the output's gradient) to a fourth (the input's gradient), past the caches.
+ *
  * SECONDS is the time given to each measurement; each is taken REPEATS times and the best one is printed, because a
  * limit is what the machine can do, not what it did while something else ran. BYTES are the sizes of the working set of
- * all threads together, source and destination. Prints one JSON object. */
+ * all threads together, all arrays. Prints one JSON object. */
 
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
@@ -14,6 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#if defined(__SSE__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
@@ -23,9 +29,14 @@
 #define VECTOR_BYTES 16
 #endif
 
-enum { REPEATS = 5, LANES = VECTOR_BYTES / 4, CHAINS = 12, MAX_THREADS = 1024 };
+enum { REPEATS = 5, LANES = VECTOR_BYTES / 4, CHAINS = 12, MAX_THREADS = 1024, MOST_ARRAYS = 4 };
 
 typedef float Vector __attribute__((vector_size(VECTOR_BYTES)));
+
+/* Arithmetic, copying by a loop of vectors or by memcpy (which may stream past the caches), gradients' traffic. */
+typedef enum { ARITHMETIC, COPY_VECTORS, COPY_LIBRARY, GRADIENTS } Kind;
+
+static int arrays_of(Kind kind) { return kind == ARITHMETIC ? 0 : kind == GRADIENTS ? 4 : 2; }
 
 static double now(void) {
   struct timespec t;
@@ -35,11 +46,10 @@ static double now(void) {
 
 /* What one thread is told to do, and what it did. */
 typedef struct {
-  int copy;           /* 0: arithmetic, 1: vector loop, 2: memcpy (which may stream past the caches) */
-  size_t vectors;     /* copy: vectors in each of source and destination */
-  Vector *source;
-  Vector *destination;
-  double seconds;     /* how long to go on */
+  Kind kind;
+  size_t vectors;              /* in each array */
+  Vector *arrays[MOST_ARRAYS]; /* the last one is written, the others are read */
+  double seconds;              /* how long to go on */
   double work;        /* flops or bytes */
   double elapsed;
   float sink;
@@ -85,21 +95,43 @@ static void copy_vectors(Vector *restrict destination, const Vector *restrict so
   }
 }
 
-static void copying(Task *task) {
+static void stream(Vector *to, Vector value) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps((float *)to, (__m512)value);
+#elif defined(__AVX__)
+  _mm256_stream_ps((float *)to, (__m256)value);
+#elif defined(__SSE__)
+  _mm_stream_ps((float *)to, (__m128)value);
+#else
+  *to = value;
+#endif
+}
+
+static void move_gradients(Vector *const *arrays, size_t count) {
+  const Vector *x = arrays[0], *y = arrays[1], *dy = arrays[2];
+  for (size_t i = 0; i < count; i++) stream(arrays[3] + i, x[i] + y[i] + dy[i]);
+}
+
+static void moving(Task *task) {
   size_t bytes = task->vectors * sizeof(Vector);
   size_t rounds = bytes < 262144 ? 262144 / bytes : 1; /* so that reading the clock costs nothing */
   double begin = now(), end;
   task->work = 0;
   do {
     for (size_t i = 0; i < rounds; i++) {
-      if (task->copy == 1) {
-        copy_vectors(task->destination, task->source, task->vectors);
-      } else {
-        memcpy(task->destination, task->source, bytes);
+      switch (task->kind) {
+        case COPY_VECTORS:
+          copy_vectors(task->arrays[1], task->arrays[0], task->vectors);
+          break;
+        case COPY_LIBRARY:
+          memcpy(task->arrays[1], task->arrays[0], bytes);
+          break;
+        default:
+          move_gradients(task->arrays, task->vectors);
       }
       __asm__ volatile("" ::: "memory"); /* every round must happen */
     }
-    task->work += 2.0 * (double)bytes * (double)rounds; /* read and written */
+    task->work += arrays_of(task->kind) * (double)bytes * (double)rounds; /* read and written */
     end = now();
   } while (end - begin < task->seconds);
   task->elapsed = end - begin;
@@ -107,15 +139,14 @@ static void copying(Task *task) {
 
 static void *run(void *argument) {
   Task *task = argument;
-  if (task->copy) { /* touched by the thread that uses them, for the sake of NUMA */
-    memset(task->source, 1, task->vectors * sizeof(Vector));
-    memset(task->destination, 0, task->vectors * sizeof(Vector));
+  for (int i = 0; i < arrays_of(task->kind); i++) { /* touched by the thread that uses them, for the sake of NUMA */
+    memset(task->arrays[i], i == 0, task->vectors * sizeof(Vector));
   }
   pthread_barrier_wait(&start_line);
-  if (task->copy) {
-    copying(task);
-  } else {
+  if (task->kind == ARITHMETIC) {
     arithmetic(task);
+  } else {
+    moving(task);
   }
   return NULL;
 }
@@ -125,20 +156,19 @@ static double measure(int threads, Task task) {
   static Task tasks[MAX_THREADS];
   static pthread_t ids[MAX_THREADS];
   double best = 0;
+  int arrays = arrays_of(task.kind);
   size_t bytes = task.vectors * sizeof(Vector);
+  /* Of two arrays, a page and a half between them keeps loads and stores from sharing the low 12 bits of their
+   * addresses, which stalls Intel's CPUs ("4K aliasing"); of more, as even a part of a page each. */
+  size_t apart = (bytes + 4095) / 4096 * 4096 + (arrays > 0 ? 4096 / (size_t)arrays : 0);
   for (int t = 0; t < threads; t++) {
     tasks[t] = task;
-    if (task.copy) {
-      /* A page and a half between the two keeps loads and stores from sharing the low 12 bits of their addresses,
-       * which stalls Intel's CPUs ("4K aliasing"). */
-      char *block = NULL;
-      if (posix_memalign((void **)&block, 4096, 2 * bytes + 8192)) {
-        fprintf(stderr, "limits: out of memory\n");
-        exit(1);
-      }
-      tasks[t].source = (Vector *)block;
-      tasks[t].destination = (Vector *)(block + (bytes + 4095) / 4096 * 4096 + 2048);
+    char *block = NULL;
+    if (arrays > 0 && posix_memalign((void **)&block, 4096, (size_t)arrays * apart)) {
+      fprintf(stderr, "limits: out of memory\n");
+      exit(1);
     }
+    for (int i = 0; i < arrays; i++) tasks[t].arrays[i] = (Vector *)(block + (size_t)i * apart);
   }
   for (int repeat = 0; repeat < REPEATS; repeat++) {
     pthread_barrier_init(&start_line, NULL, (unsigned)threads);
@@ -156,8 +186,28 @@ static double measure(int threads, Task task) {
     pthread_barrier_destroy(&start_line);
     if (rate > best) best = rate;
   }
-  for (int t = 0; task.copy && t < threads; t++) free(tasks[t].source);
+  for (int t = 0; arrays > 0 && t < threads; t++) free(tasks[t].arrays[0]);
   return best;
+}
+
+/* Prints what threads move at each of the sizes, by whichever of the kinds from `first` to `last` is fastest there. */
+static void print_moving(const char *name, int threads, Task task, int sizes, char **arguments, Kind first, Kind last) {
+  size_t arrays = (size_t)arrays_of(first);
+  printf("\"%s\": [", name);
+  for (int i = 0; i < sizes; i++) {
+    size_t per_thread = strtoull(arguments[i], NULL, 10) / arrays / (size_t)threads;
+    task.vectors = per_thread / sizeof(Vector) / 4 * 4;
+    if (task.vectors == 0) task.vectors = 4;
+    double best = 0;
+    for (Kind kind = first; kind <= last; kind++) {
+      task.kind = kind;
+      double rate = measure(threads, task);
+      if (rate > best) best = rate;
+    }
+    size_t total = task.vectors * sizeof(Vector) * arrays * (size_t)threads;
+    printf("%s{\"bytes\": %zu, \"bytes_per_second\": %.0f}", i == 0 ? "" : ", ", total, best);
+  }
+  printf("]");
 }
 
 int main(int count, char **arguments) {
@@ -170,20 +220,11 @@ int main(int count, char **arguments) {
     fprintf(stderr, "limits: THREADS must be 1 to %d, received %s\n", MAX_THREADS, arguments[1]);
     return 2;
   }
-  Task task = {.seconds = atof(arguments[2])};
-  printf("{\"vector_bytes\": %d, \"peak_flops\": %.0f, \"copy\": [", VECTOR_BYTES, measure(threads, task));
-  for (int i = 3; i < count; i++) {
-    size_t per_thread = strtoull(arguments[i], NULL, 10) / 2 / (size_t)threads;
-    task.vectors = per_thread / sizeof(Vector) / 4 * 4;
-    if (task.vectors == 0) task.vectors = 4;
-    double best = 0;
-    for (task.copy = 1; task.copy <= 2; task.copy++) {
-      double rate = measure(threads, task);
-      if (rate > best) best = rate;
-    }
-    size_t total = task.vectors * sizeof(Vector) * 2 * (size_t)threads;
-    printf("%s{\"bytes\": %zu, \"bytes_per_second\": %.0f}", i == 3 ? "" : ", ", total, best);
-  }
-  printf("]}\n");
+  Task task = {.kind = ARITHMETIC, .seconds = atof(arguments[2])};
+  printf("{\"vector_bytes\": %d, \"peak_flops\": %.0f, ", VECTOR_BYTES, measure(threads, task));
+  print_moving("copy", threads, task, count - 3, arguments + 3, COPY_VECTORS, COPY_LIBRARY);
+  printf(", ");
+  print_moving("gradients", threads, task, count - 3, arguments + 3, GRADIENTS, GRADIENTS);
+  printf("}\n");
   return 0;
 }

@@ -31,10 +31,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from PIL import Image
 
-from benchmarks import cases
 from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.readme import table_of
-from benchmarks.report import MEASUREMENTS, PASSES, verdict
+from benchmarks.report import FAMILIES, MEASUREMENTS, PASSES, family, verdict
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "images"
 

@@ -38,6 +38,7 @@ class Verdict(NamedTuple):
         ratio: its time over ours, or None.
         gflops: our rate, counting only taps that meet the image.
         floor_share: the floor's time over ours, at most about 1, or None.
+        moving_share: that of moving the layer's bytes and nothing else, at the rate of the moment, or None.
     """
 
     ours_ms: float | None
@@ -46,6 +47,7 @@ class Verdict(NamedTuple):
     ratio: float | None
     gflops: float | None
     floor_share: float | None
+    moving_share: float | None
 
 
 _ABSENT: dict[str, Any] = {"unsupported": "not installed"}
@@ -82,9 +84,9 @@ def verdict(entry: dict[str, Any], what: str) -> Verdict:
     ours = times.pop(OURS, None)
     best = min(times, key=times.__getitem__) if times else None
     best_ms = times[best] if best is not None else None
-    floor = (entry.get("floor_ms") or {}).get(what)
+    floor, moving = ((entry.get(name) or {}).get(what) for name in ("floor_ms", "moving_ms"))
     if ours is None:
-        return Verdict(None, best, best_ms, None, None, None)
+        return Verdict(None, best, best_ms, None, None, None, None)
     return Verdict(
         ours_ms=ours,
         best_peer=best,
@@ -92,6 +94,7 @@ def verdict(entry: dict[str, Any], what: str) -> Verdict:
         ratio=best_ms / ours if best_ms is not None else None,
         gflops=PASSES[what] * entry["cost"]["flops"] / ours / 1e6,
         floor_share=floor / ours if floor is not None else None,
+        moving_share=moving / ours if moving is not None else None,
     )
 
 
@@ -214,7 +217,16 @@ def lowest(result: dict[str, Any], what: str, count: int, *, beside_neighbour: b
         padding=(0, 1, 0, 0),
     )
     drawn.add_column("case", no_wrap=True)
-    for heading in ("ours\nms", "best peer\nms", "", "best peer\n/ ours", "ours\nGFLOP/s"):
+    headings = (
+        "ours\nms",
+        "best peer\nms",
+        "",
+        "best peer\n/ ours",
+        "ours\nGFLOP/s",
+        "floor\n/ ours",
+        "moving\n/ ours",
+    )
+    for heading in headings:
         drawn.add_column(heading, justify="right", no_wrap=True)
     with_neighbours = any("neighbour" in entry for entry in result["cases"])
     if with_neighbours:
@@ -225,6 +237,7 @@ def lowest(result: dict[str, Any], what: str, count: int, *, beside_neighbour: b
         cells = [milliseconds(judged.ours_ms), milliseconds(judged.best_ms)]
         cells += [PEERS[judged.best_peer].title if judged.best_peer else "", _ratio(judged.ratio)]
         cells.append(_number(judged.gflops, ".2f"))
+        cells += [_number(share, ".0%") for share in (judged.floor_share, judged.moving_share)]
         if with_neighbours and "neighbour" in entry:
             beside = entry["neighbour"]
             cells += [beside["case"]["name"], _number(verdict(beside, what).gflops, ".2f")]

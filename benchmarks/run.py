@@ -317,7 +317,7 @@ def run_cases(
         ours = [runtime for runtime in runtimes if runtime.name == OURS]
         turns = len(runtimes) + (len(ours) if neighbour is not None else 0)
         progress.update(task, total=len(chosen) * turns * (settings.rounds + 1))
-        best_limits = None
+        best_limits = again = None
         for index, case in enumerate(chosen):
             progress.update(task, description=case.name)
             try:
@@ -332,6 +332,8 @@ def run_cases(
                 entry["neighbour"] = measure_case(
                     neighbour(case), ours, settings, lambda: progress.advance(task)
                 )
+            if again is not None:
+                entry["moving_ms"] = limits.moving_ms(case.cost, again)
             result["cases"].append(entry)
             finish(result, best_limits)
             keep(result)

@@ -19,7 +19,8 @@ from benchmarks.peers.base import Problem, from_torch_weight
 from depthwise import reference
 from depthwise.spec import Cost
 
-LIMITS = limits.Limits(64, 100e9, ((1000, 80e9), (100_000, 20e9)))
+COPY, GRADIENTS = ((1000, 80e9), (100_000, 20e9)), ((1000, 90e9), (100_000, 10e9))
+LIMITS = limits.Limits(64, 100e9, COPY, GRADIENTS)
 
 
 def cost(flops: int, bytes_read: int, bytes_written: int) -> Cost:
@@ -257,6 +258,12 @@ class TestFloor:
         layer = cost(2_000_000_000, 500, 500)
         assert limits.floor_ms(layer, LIMITS, passes=3) == pytest.approx(60.0)
 
+    def test_moving_alone_takes_gradients_at_a_rate_of_their_own(self) -> None:
+        moving = limits.moving_ms(cost(2_000_000_000, 600_000, 400_000), LIMITS)
+        forward, backward = 1_000_000 / 20e9, 2_000_000 / 10e9
+        assert moving["inference"] == pytest.approx(1e3 * forward)
+        assert moving["training"] == pytest.approx(1e3 * (forward + backward))
+
     def test_float64_has_half_the_peak(self) -> None:
         assert limits.floor_ms(cost(2_000_000_000, 1, 1), LIMITS, dtype="float64") == pytest.approx(40.0)
 
@@ -267,12 +274,16 @@ class TestFloor:
         assert LIMITS.copy_rate(size) == pytest.approx(rate)
 
     def test_the_better_of_two_measurements_is_taken_size_by_size(self) -> None:
-        other = limits.Limits(64, 90e9, ((1000, 100e9), (100_000, 10e9)))
-        assert LIMITS.better(other) == limits.Limits(64, 100e9, ((1000, 100e9), (100_000, 20e9)))
+        other = limits.Limits(64, 90e9, ((1000, 100e9), (100_000, 10e9)), ((1000, 70e9), (100_000, 30e9)))
+        better = limits.Limits(64, 100e9, ((1000, 100e9), (100_000, 20e9)), ((1000, 90e9), (100_000, 30e9)))
+        assert LIMITS.better(other) == other.better(LIMITS) == better
 
     def test_the_output_of_the_c_program_is_understood(self) -> None:
-        output = '{"vector_bytes": 32, "peak_flops": 5, "copy": [{"bytes": 64, "bytes_per_second": 7}]}'
-        assert limits.parse(output) == limits.Limits(32, 5, ((64, 7),))
+        rates = {
+            name: [{"bytes": 64, "bytes_per_second": rate}] for name, rate in (("copy", 7), ("gradients", 8))
+        }
+        output = json.dumps({"vector_bytes": 32, "peak_flops": 5} | rates)
+        assert limits.parse(output) == limits.Limits(32, 5, ((64, 7),), ((64, 8),))
 
 
 class TestData:

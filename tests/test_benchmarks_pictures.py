@@ -15,13 +15,14 @@ pytest.importorskip("rich")
 
 from PIL import Image
 
-from benchmarks import cases, limits, pictures
+from benchmarks import limits, pictures
 from benchmarks.cases import Case
 from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.report import MEASUREMENTS, PASSES
 
 LAST, FIRST = Case(9, 8, 32, (3, 3)), Case(9, 8, 3, (5, 5), data_format="channels_first")
-LIMITS = limits.Limits(64, 100e9, ((1000, 80e9), (100_000, 20e9)))
+RATES = ((1000, 80e9), (100_000, 20e9))
+LIMITS = limits.Limits(64, 100e9, RATES, RATES)
 
 
 def entry(case: Case, kernel: str = "channels_forward_float32", **ms: float) -> dict[str, Any]:

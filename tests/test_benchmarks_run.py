@@ -29,7 +29,8 @@ from benchmarks.peers.base import Peer, Problem, Program
 from benchmarks.runtimes import LostError, MissingError, Runtime
 
 CASE = Case(6, 5, 3, (3, 2), (2, 1), multiplier=2, batch=2)
-LIMITS = limits.Limits(64, 100e9, ((1000, 80e9), (100_000, 20e9)))
+RATES = ((1000, 80e9), (100_000, 20e9))
+LIMITS = limits.Limits(64, 100e9, RATES, RATES)
 
 
 def outcome(ms: float) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def result() -> dict[str, Any]:
 class TestReport:
     def test_a_verdict_compares_ours_with_the_fastest_peer(self, result: dict[str, Any]) -> None:
         judged = report.verdict(result["cases"][0], "inference")
-        assert judged == report.Verdict(1.0, "litert", 2.0, 2.0, 4.0, 0.5)
+        assert judged == report.Verdict(1.0, "litert", 2.0, 2.0, 4.0, 0.5, None)
 
     def test_training_counts_three_passes_of_arithmetic(self, result: dict[str, Any]) -> None:
         judged = report.verdict(result["cases"][0], "training")

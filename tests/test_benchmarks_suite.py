@@ -22,7 +22,8 @@ from benchmarks.peers import OURS, OURS_JAX, PEERS
 from benchmarks.runtimes import MissingError
 from benchmarks.targets import Target
 
-LIMITS = limits.Limits(64, 100e9, ((1000, 80e9), (100_000, 20e9)))
+RATES = ((1000, 80e9), (100_000, 20e9))
+LIMITS = limits.Limits(64, 100e9, RATES, RATES)
 CASE = Case(6, 5, 3, (3, 2), (2, 1), multiplier=2, batch=2)
 SETTINGS = run.Settings("table", 1, 2, 0.1, 2)
 
@@ -104,6 +105,7 @@ class TestRunCases:
         assert result["cases"][0]["inference"][OURS]["rounds_ms"] == [1.0, 1.0]
         assert result["summary"]["inference"]["ratio"] == pytest.approx(3.0)
         assert result["cases"][0]["floor_ms"]["inference"] > 0
+        assert result["cases"][0]["moving_ms"] == limits.moving_ms(cases.TABLE[0].cost, LIMITS)
 
     def test_a_case_of_ours_alone_follows_each_case_that_has_a_neighbour(self, faked: Faked) -> None:
         log = faked()
