@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import depthwise
+from depthwise.spec import DataFormat
 from tests.cases import DTYPES, Case, assert_same_bits, check_exactly, check_within_bounds
 from tests.edges import STEPS, lanes
 
@@ -168,3 +169,24 @@ def test_weights_that_are_not_finite_do_not_meet_padding_at_a_stride(value: floa
     assert np.isfinite(y[0, :, 0]).all()
     assert not np.isfinite(y[0, 1:, 1:, 2]).any()
     assert np.isfinite(np.delete(y, 2, axis=-1)).all()
+
+
+# A block has a tile of each class of rows, and fewer columns where so many rows are staged.
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dilation", [(2, 1), (3, 3)])
+def test_blocks_of_dilated_rows(dtype: str, dilation: tuple[int, int]) -> None:
+    for channels, kernel in ((2, (9, 4)), (5, (8, 3)), (10, (8, 8))):
+        case = Case((43, 121), kernel, channels, dilation_rate=dilation, padding="same")
+        check_exactly(replace(case, activation="relu"), dtype)
+
+
+# The input's gradient of up to three channels is summed element by element (csrc/kernels/tuning.h).
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("multiplier", [2, 3, 4, 5, 8, 17])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_gradients_of_few_channels_with_a_multiplier(
+    dtype: str, multiplier: int, data_format: DataFormat
+) -> None:
+    for channels, strides in itertools.product(range(1, 5), ((1, 1), (2, 3))):
+        case = Case((9, 14), (3, 4), channels, multiplier=multiplier, strides=strides)
+        check_exactly(replace(case, data_format=data_format, padding="same", activation="relu"), dtype)

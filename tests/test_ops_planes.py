@@ -217,3 +217,15 @@ def test_many_adjacent_taps_of_planes(dtype: str, rows: int, isa: str) -> None:
             case = Case((rows, columns), kernel, channels, padding="same", data_format="channels_first")
             check_exactly(case, dtype)
             check_exactly(dataclasses.replace(case, activation="relu", bias=False), dtype)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("activation", [None, "relu", "silu"])
+def test_planes_of_whole_pages(dtype: str, activation: str | None) -> None:
+    """A row of each falls into the same sets of a cache, so a few lines of each are read at a time."""
+    elements = 4096 // DTYPES[dtype].itemsize
+    for columns, channels in itertools.product((4, 8, 20, 72), (17, 40)):
+        rows = elements // (columns & -columns)  # columns * rows is an odd number of pages
+        case = Case((rows, columns), (2, 3), channels, strides=(3, 2), data_format="channels_first")
+        check = check_within_bounds if activation == "silu" else check_exactly
+        check(dataclasses.replace(case, activation=activation, padding="same"), dtype)
