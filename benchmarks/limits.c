@@ -50,7 +50,7 @@ typedef struct {
   size_t vectors;              /* in each array */
   Vector *arrays[MOST_ARRAYS]; /* the last one is written, the others are read */
   double seconds;              /* how long to go on */
-  double work;        /* flops or bytes */
+  double work;                 /* flops or bytes */
   double elapsed;
   float sink;
 } Task;
@@ -158,8 +158,8 @@ static double measure(int threads, Task task) {
   double best = 0;
   int arrays = arrays_of(task.kind);
   size_t bytes = task.vectors * sizeof(Vector);
-  /* Of two arrays, a page and a half between them keeps loads and stores from sharing the low 12 bits of their
-   * addresses, which stalls Intel's CPUs ("4K aliasing"); of more, as even a part of a page each. */
+  /* Arrays begin an even part of a page apart from each other: loads and stores that share the low 12 bits of their
+   * addresses would stall Intel's CPUs ("4K aliasing"). */
   size_t apart = (bytes + 4095) / 4096 * 4096 + (arrays > 0 ? 4096 / (size_t)arrays : 0);
   for (int t = 0; t < threads; t++) {
     tasks[t] = task;

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import depthwise
-from depthwise import reference
+from depthwise import native, reference
 from tests.cases import DTYPES, Case, check_exactly, check_within_bounds
 from tests.edges import STEPS, lanes
 
@@ -217,6 +217,16 @@ def test_many_adjacent_taps_of_planes(dtype: str, rows: int, isa: str) -> None:
             case = Case((rows, columns), kernel, channels, padding="same", data_format="channels_first")
             check_exactly(case, dtype)
             check_exactly(dataclasses.replace(case, activation="relu", bias=False), dtype)
+
+
+@pytest.mark.parametrize("rows", [20, 22, 25])
+def test_many_adjacent_taps_go_plane_by_plane(dtype: str, rows: int, isa: str) -> None:
+    n = lanes(isa, dtype)
+    for columns, channels in ((2 * n, n), (4 * n, n), (4 * n, 2 * n - 1)):
+        case = Case((rows, columns), (7, 6), channels, padding="same", data_format="channels_first")
+        plan = native.make_plan(case.spec, (1, channels, rows, columns), dtype)
+        assert plan.kernel_name(backward=False) == f"columns_forward_{dtype}_adjacent"
+        check_exactly(case, dtype)
 
 
 @pytest.mark.usefixtures("isa")
