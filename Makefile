@@ -115,7 +115,7 @@ clean:  ## Remove everything that was made here
 $(TOOLS):
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade pip
-	$(PIP) install --quiet scikit-build-core nanobind "jaxlib>=0.6,<0.11" cmake ninja
+	$(PIP) install --quiet scikit-build-core nanobind "numpy>=2" "jaxlib>=0.6,<0.11" cmake ninja
 	@touch $@
 
 # Editable: Python sources are live, so only a change of the C++ ones (or of the set-up) leads here again.

@@ -67,15 +67,27 @@ def test_a_call_made_again_gives_the_same_bits(dtype: str, options: dict[str, An
     assert_same_bits(out, expected, "out, of inputs of other strides")
 
 
-def test_bfloat16_goes_the_whole_way(slow: list[bool]) -> None:
+def test_bfloat16_is_known_again_too(slow: list[bool]) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
-    given = {name: array.astype(ml_dtypes.bfloat16) for name, array in arrays().items()}
-    expected = depthwise.depthwise_conv2d(**given)
+    first, second = (
+        {name: array.astype(ml_dtypes.bfloat16) for name, array in arrays(seed=seed).items()}
+        for seed in (1, 2)
+    )
+    expected = depthwise.depthwise_conv2d(**second)
     out = np.empty_like(expected)
-    for _ in range(2):
-        depthwise.depthwise_conv2d(**given, out=out)
-        assert_same_bits(out, expected, "out")
-    assert len(slow) == 3
+    depthwise.depthwise_conv2d(**first, out=out)
+    whole_way = len(slow)
+    depthwise.depthwise_conv2d(**second, out=out)
+    assert len(slow) == whole_way
+    assert_same_bits(out, expected, "out")
+    # Of as many bytes, but no bfloat16.
+    halves = {name: array.astype(np.float16) for name, array in second.items()}
+    exact = depthwise.depthwise_conv2d(**halves)
+    assert_same_bits(depthwise.depthwise_conv2d(**halves, out=np.empty_like(exact)), exact, "float16")
+    with pytest.raises(TypeError, match="out: expected dtype float16"):
+        depthwise.depthwise_conv2d(**halves, out=out)
+    with pytest.raises(TypeError, match="expected"):
+        depthwise.depthwise_conv2d(**second | {"kernel": halves["kernel"]}, out=out)
 
 
 def test_arguments_that_may_change_are_looked_at_each_time() -> None:

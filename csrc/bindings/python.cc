@@ -1,4 +1,4 @@
-// The Python module: unpacks buffers, fills the params struct, calls the C ABI without the GIL.
+// The Python module: unpacks arrays, fills the params struct, calls the C ABI without the GIL.
 // It checks nothing about shapes: native.py hands it arrays that spec.py has accepted.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/python_array.h"
 #include "bindings/python_plan.h"
 #include "bindings/python_recent.h"
 #include "op.h"
@@ -20,8 +21,7 @@ namespace {
 
 // How many bytes into an array's memory the next multiple of `alignment` lies.
 int64_t bytes_to_multiple(nb::handle array, int64_t alignment) {
-  const Buffer view(array, false);
-  const int64_t beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(view.data()) %
+  const int64_t beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(ArrayView(array).data()) %
                                               static_cast<uintptr_t>(alignment));
   return beyond == 0 ? 0 : alignment - beyond;
 }
@@ -54,12 +54,13 @@ void use_openmp(uintptr_t parallel, uintptr_t max_threads, uintptr_t in_parallel
 
 NB_MODULE(_native, m) {
   m.doc() = "The compiled op. Use it through depthwise.ops; this module checks nothing.";
+  import_numpy();
   // Plans live in a cache that the interpreter may drop only after this module.
   nb::set_leak_warnings(false);
   nb::module_::import_("atexit").attr("register")(nb::cpp_function(interpreter_ends));
   m.attr("version") = DEPTHWISE_VERSION;
 
-  nb::class_<Plan>(m, "Plan", "A call's sizes and options, without its buffers.")
+  nb::class_<Plan>(m, "Plan", "A call's sizes and options, without its arrays.")
       .def(nb::init<int64_t, int64_t, int64_t, Sizes, Sizes, Sizes, Sizes, Sizes, Sizes, int, bool,
                     int, double>(),
            nb::arg("batch"), nb::arg("channels"), nb::arg("multiplier"), nb::arg("input_size"),

@@ -1,4 +1,4 @@
-// A call from Python: borrowed buffers, the GIL, and the Plan that is kept for calls alike.
+// A call from Python: borrowed arrays, the GIL, and the Plan that is kept for calls alike.
 #ifndef DEPTHWISE_BINDINGS_PYTHON_PLAN_H_
 #define DEPTHWISE_BINDINGS_PYTHON_PLAN_H_
 
@@ -8,77 +8,13 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <new>
-#include <utility>
+#include <tuple>
 
+#include "bindings/python_array.h"
 #include "bindings/teams.h"
 #include "op.h"
 
 namespace depthwise::python {
-
-namespace nb = nanobind;
-
-// A borrowed view of an object with the buffer protocol; None gives a null pointer.
-class Buffer {
- public:
-  Buffer() = default;
-  Buffer(nb::handle object, bool writable) {
-    if (object.is_none()) return;
-    const int flags = PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0);
-    if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) throw nb::python_error();
-    held_ = true;
-  }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() {
-    if (held_) PyBuffer_Release(&view_);
-  }
-  // One that may not be there: see held(). With the elements' format.
-  Buffer(nb::handle object, bool writable, std::nothrow_t) {
-    const int flags = PyBUF_STRIDES | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
-    held_ = PyObject_GetBuffer(object.ptr(), &view_, flags) == 0;
-    if (!held_) PyErr_Clear();
-  }
-  bool held() const { return held_; }
-  void* data() const { return held_ ? view_.buf : nullptr; }
-  const Py_buffer& view() const { return view_; }
-
-  // Whether the stretches of memory from each one's first element to its last have a byte in
-  // common.
-  bool may_overlap(const Buffer& other) const {
-    const auto [begin, end] = stretch();
-    const auto [other_begin, other_end] = other.stretch();
-    return begin < other_end && other_begin < end;
-  }
-
-  depthwise_image_strides image_strides(bool channels_first) const {
-    if (!held_) return {};
-    const int channel = channels_first ? 1 : 3;
-    const int row = channels_first ? 2 : 1;
-    return {stride(0), stride(row), stride(row + 1), stride(channel)};
-  }
-  depthwise_kernel_strides kernel_strides() const {
-    if (!held_) return {};
-    return {stride(0), stride(1), stride(2), stride(3)};
-  }
-
- private:
-  int64_t stride(int axis) const { return view_.strides[axis] / view_.itemsize; }
-
-  std::pair<uintptr_t, uintptr_t> stretch() const {
-    if (!held_ || view_.len == 0) return {0, 0};
-    uintptr_t begin = reinterpret_cast<uintptr_t>(view_.buf);
-    uintptr_t end = begin + static_cast<uintptr_t>(view_.itemsize);
-    for (int axis = 0; axis < view_.ndim; ++axis) {
-      const Py_ssize_t reach = (view_.shape[axis] - 1) * view_.strides[axis];
-      (reach < 0 ? begin : end) += static_cast<uintptr_t>(reach);
-    }
-    return {begin, end};
-  }
-
-  Py_buffer view_{};
-  bool held_ = false;
-};
 
 // Before Python 3.14 a thread that waits for the GIL when the interpreter ends is ended from
 // within, by unwinding its stack, which C++ frames do not survive. Only daemon threads, for which
@@ -157,17 +93,16 @@ class Plan {
 
   void forward(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle y,
                nb::handle preactivation) const {
-    const Buffer x_view(x, false), kernel_view(kernel, false), bias_view(bias, false);
-    const Buffer y_view(y, true), preactivation_view(preactivation, true);
-    run_forward(image(x_view), filters(kernel_view), bias_view.data(), image(y_view),
-                image(preactivation_view));
+    run_forward(image(ArrayView(x)), filters(ArrayView(kernel)), ArrayView(bias).data(),
+                image(ArrayView::writable(y)), image(ArrayView::writable(preactivation)));
   }
 
   bool forward_apart(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle y) const {
-    return run_apart(Buffer(x, false), Buffer(kernel, false), Buffer(bias, false), Buffer(y, true));
+    return run_apart(ArrayView(x), ArrayView(kernel), ArrayView(bias), ArrayView::writable(y));
   }
-  bool run_apart(const Buffer& x, const Buffer& kernel, const Buffer& bias, const Buffer& y) const {
-    for (const Buffer* input : {&x, &kernel, &bias}) {
+  bool run_apart(const ArrayView& x, const ArrayView& kernel, const ArrayView& bias,
+                 const ArrayView& y) const {
+    for (const ArrayView* input : {&x, &kernel, &bias}) {
       if (y.may_overlap(*input)) return false;
     }
     run_forward(image(x), filters(kernel), bias.data(), image(y), {});
@@ -176,25 +111,18 @@ class Plan {
 
   void backward(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved, nb::handle dx,
                 nb::handle dkernel, nb::handle dbias) const {
-    run_backward({{x, false},
-                  {kernel, false},
-                  {dy, false},
-                  {saved, false},
-                  {dx, true},
-                  {dkernel, true},
-                  {dbias, true}});
+    run_backward(gradient_arrays(x, kernel, dy, saved, dx, dkernel, dbias));
   }
 
   bool backward_apart(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved,
                       nb::handle dx, nb::handle dkernel, nb::handle dbias) const {
-    const GradientBuffers views{{x, false}, {kernel, false}, {dy, false},  {saved, false},
-                                {dx, true}, {dkernel, true}, {dbias, true}};
-    const Buffer* const outputs[] = {&views.dx, &views.dkernel, &views.dbias};
-    for (const Buffer* output : outputs) {
-      for (const Buffer* input : {&views.x, &views.kernel, &views.dy, &views.saved}) {
+    const GradientArrays views = gradient_arrays(x, kernel, dy, saved, dx, dkernel, dbias);
+    const ArrayView* const outputs[] = {&views.dx, &views.dkernel, &views.dbias};
+    for (const ArrayView* output : outputs) {
+      for (const ArrayView* input : {&views.x, &views.kernel, &views.dy, &views.saved}) {
         if (output->may_overlap(*input)) return false;
       }
-      for (const Buffer* other : outputs) {
+      for (const ArrayView* other : outputs) {
         if (other != output && output->may_overlap(*other)) return false;
       }
     }
@@ -216,8 +144,8 @@ class Plan {
   }
 
  private:
-  struct GradientBuffers {
-    const Buffer x, kernel, dy, saved, dx, dkernel, dbias;
+  struct GradientArrays {
+    ArrayView x, kernel, dy, saved, dx, dkernel, dbias;
   };
   struct Image {
     void* data;
@@ -228,15 +156,27 @@ class Plan {
     depthwise_kernel_strides strides;
   };
 
+  static GradientArrays gradient_arrays(nb::handle x, nb::handle kernel, nb::handle dy,
+                                        nb::handle saved, nb::handle dx, nb::handle dkernel,
+                                        nb::handle dbias) {
+    return {ArrayView(x),
+            ArrayView(kernel),
+            ArrayView(dy),
+            ArrayView(saved),
+            ArrayView::writable(dx),
+            ArrayView::writable(dkernel),
+            ArrayView::writable(dbias)};
+  }
+
   bool channels_first() const { return params_.layout == DEPTHWISE_CHANNELS_FIRST; }
-  Image image(const Buffer& view) const {
+  Image image(const ArrayView& view) const {
     return {view.data(), view.image_strides(channels_first())};
   }
   static Image image(const Address& at) {
     const auto [data, batch, row, column, channel] = at;
     return {pointer(data), {batch, row, column, channel}};
   }
-  static Filters filters(const Buffer& view) { return {view.data(), view.kernel_strides()}; }
+  static Filters filters(const ArrayView& view) { return {view.data(), view.kernel_strides()}; }
   static Filters filters(const Address& at) {
     const auto [data, row, column, channel, multiplier] = at;
     return {pointer(data), {row, column, channel, multiplier}};
@@ -254,7 +194,7 @@ class Plan {
     }));
   }
 
-  void run_backward(const GradientBuffers& views) const {
+  void run_backward(const GradientArrays& views) const {
     run_backward(image(views.x), filters(views.kernel), image(views.dy), image(views.saved),
                  image(views.dx), filters(views.dkernel), views.dbias.data());
   }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <new>
 
 #include "bindings/python_plan.h"
 
@@ -25,21 +24,20 @@ class Recent {
                nb::handle activation, nb::handle out) const {
     if (!is_array(x) || !is_array(kernel) || !is_array(out)) return false;
     if (!bias.is_none() && !is_array(bias)) return false;
-    const Buffer x_view(x, false, std::nothrow), kernel_view(kernel, false, std::nothrow);
+    const ArrayView x_view(x), kernel_view(kernel), bias_view(bias), out_view(out);
     const Options options{strides.ptr(), padding.ptr(), data_format.ptr(), dilation_rate.ptr(),
                           activation.ptr()};
-    Key key{options, {}, 0};
+    Key key{options, {}, x_view.dtype()};
     if (!describe(x_view, 4, &key, 0) || !describe(kernel_view, 4, &key, 4)) return false;
-    const Buffer bias_view = bias.is_none() ? Buffer() : Buffer(bias, false, std::nothrow);
-    if (!bias.is_none() && (!describe(bias_view, 1, &key, 8) || !is_contiguous(bias_view))) {
+    if (!bias.is_none() && (!describe(bias_view, 1, &key, 8) || !bias_view.is_contiguous())) {
       return false;
     }
     const Entry& entry = entries_[key.slot()];
     if (!(entry.key == key)) return false;
-    const Buffer out_view(out, true, std::nothrow);
-    Key found = key;
-    if (!describe(out_view, 4, &found, 0) || !is_contiguous(out_view)) return false;
-    if (!std::equal(entry.out_shape.begin(), entry.out_shape.end(), found.sizes.begin())) {
+    if (!describe(out_view, 4, &key, 0) || !out_view.is_contiguous() || !out_view.is_writable()) {
+      return false;
+    }
+    if (!std::equal(entry.out_shape.begin(), entry.out_shape.end(), key.sizes.begin())) {
       return false;
     }
     const Plan plan =
@@ -61,15 +59,16 @@ class Recent {
       entry.key.options[i] = options[i].ptr();
       entry.kept[i] = nb::borrow(options[i]);
     }
-    const Buffer x_view(x, false, std::nothrow), kernel_view(kernel, false, std::nothrow);
-    const Buffer out_view(out, true, std::nothrow);
+    if (!is_array(x) || !is_array(kernel) || !is_array(out)) return;
+    if (!bias.is_none() && !is_array(bias)) return;
+    const ArrayView x_view(x);
     Key found{};
-    if (!describe(out_view, 4, &found, 0)) return;
+    found.dtype = entry.key.dtype = x_view.dtype();
+    if (!describe(ArrayView(out), 4, &found, 0)) return;
     std::copy_n(found.sizes.begin(), entry.out_shape.size(), entry.out_shape.begin());
-    if (!describe(x_view, 4, &entry.key, 0) || !describe(kernel_view, 4, &entry.key, 4)) return;
-    if (!bias.is_none() && !describe(Buffer(bias, false, std::nothrow), 1, &entry.key, 8)) {
-      return;
-    }
+    if (!describe(x_view, 4, &entry.key, 0)) return;
+    if (!describe(ArrayView(kernel), 4, &entry.key, 4)) return;
+    if (!bias.is_none() && !describe(ArrayView(bias), 1, &entry.key, 8)) return;
     entry.plan = plan;
     Entry& place = entries_[entry.key.slot()];
     std::swap(place, entry);  // what it held is let go when the place is in order
@@ -81,11 +80,11 @@ class Recent {
   struct Key {
     Options options;
     std::array<int64_t, 9> sizes;  // of x, of the kernel, and of the bias: 0 without one
-    char format;                   // of all arrays, as in Python's struct module
+    int dtype;                     // of all arrays
 
     bool operator==(const Key&) const = default;
     size_t slot() const {
-      size_t hash = static_cast<unsigned char>(format);
+      size_t hash = static_cast<size_t>(dtype);
       const auto mix = [&](size_t value) { hash = (hash ^ value) * size_t{0x9e3779b97f4a7c15}; };
       for (PyObject* const option : options) mix(reinterpret_cast<size_t>(option));
       for (const int64_t size : sizes) mix(static_cast<size_t>(size));
@@ -101,31 +100,14 @@ class Recent {
 
   static constexpr int slot_bits = 8;
 
-  // Adds an array's sizes to `key` from `at` on, and its format. False if it has another format
-  // than those before, none of ours, other than `rank` sizes, a size of 0, or is misaligned.
-  static bool describe(const Buffer& buffer, int rank, Key* key, size_t at) {
-    if (!buffer.held()) return false;
-    const Py_buffer& view = buffer.view();
-    if (view.ndim != rank || view.format == nullptr || view.format[1] != '\0') return false;
-    const char format = view.format[0];
-    if (format != 'f' && format != 'd' && format != 'e') return false;
-    if (key->format != 0 && key->format != format) return false;
-    key->format = format;
-    Py_ssize_t misaligned =
-        static_cast<Py_ssize_t>(reinterpret_cast<uintptr_t>(view.buf)) % view.itemsize;
+  // Adds an array's sizes to `key` from `at` on. False if it has another dtype, other than `rank`
+  // sizes, a size of 0, is misaligned or not in the machine's order of bytes.
+  static bool describe(const ArrayView& array, int rank, Key* key, size_t at) {
+    if (array.rank() != rank || array.dtype() != key->dtype || !array.is_plain()) return false;
     for (int axis = 0; axis < rank; ++axis) {
-      misaligned |= view.strides[axis] % view.itemsize;
-      if (view.shape[axis] == 0) return false;
-      key->sizes[at + static_cast<size_t>(axis)] = view.shape[axis];
-    }
-    return misaligned == 0;
-  }
-
-  static bool is_contiguous(const Buffer& buffer) {
-    const Py_buffer& view = buffer.view();
-    Py_ssize_t step = view.itemsize;
-    for (int axis = view.ndim; axis-- > 0; step *= view.shape[axis]) {
-      if (view.shape[axis] > 1 && view.strides[axis] != step) return false;
+      const int64_t size = array.size(axis);
+      if (size == 0) return false;
+      key->sizes[at + static_cast<size_t>(axis)] = size;
     }
     return true;
   }
@@ -142,9 +124,8 @@ class Recent {
            PyUnicode_CheckExact(object);
   }
 
-  bool is_array(nb::handle value) const { return value.type().ptr() == array_type_.ptr(); }
+  static bool is_array(nb::handle value) { return PyArray_CheckExact(value.ptr()); }
 
-  nb::object array_type_ = nb::module_::import_("numpy").attr("ndarray");
   std::array<Entry, size_t{1} << slot_bits> entries_{};
 };
 

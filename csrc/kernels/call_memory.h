@@ -12,16 +12,24 @@
 
 namespace depthwise::DW_ISA {
 
-// A 64-byte aligned block that lives as long as the call.
+// A 64-byte aligned block that lives as long as the call. A small one is part of this object, for
+// small calls notice what the allocator takes.
 class CallMemory {
  public:
-  CallMemory() = default;
+  CallMemory() : data_(nullptr) {}
   CallMemory(const CallMemory&) = delete;
   CallMemory& operator=(const CallMemory&) = delete;
-  ~CallMemory() { free(data_); }
+  ~CallMemory() {
+    if (data_ != own_) free(data_);
+  }
 
+  // Once.
   bool allocate(int64_t bytes) {
-    return posix_memalign(&data_, 64, static_cast<size_t>(bytes > 0 ? bytes : 1)) == 0;
+    if (bytes <= static_cast<int64_t>(sizeof own_)) {
+      data_ = own_;
+      return true;
+    }
+    return posix_memalign(&data_, 64, static_cast<size_t>(bytes)) == 0;
   }
   template <class T>
   T* as() const {
@@ -29,7 +37,8 @@ class CallMemory {
   }
 
  private:
-  void* data_ = nullptr;
+  alignas(64) char own_[1024];
+  void* data_;
 };
 
 // Cuts a thread's scratch into aligned pieces: first ask for all of them, then for the memory.
@@ -86,17 +95,22 @@ bool parallel_in_runs(int64_t count, int64_t tasks, int threads, const Body& bod
   });
 }
 
-// A range cut into pieces of one size, of which the last takes the rest, so that none is smaller.
+// A range cut into pieces, of which the last takes what is left over, so that none is smaller.
 struct Blocks {
-  int64_t total, size, count;
+  int64_t total, unit, units, count;
 
-  Blocks(int64_t length, int64_t wanted) : total(length), size(wanted) {
-    if (size < 1) size = 1;
-    count = total / size;
-    if (count < 1) count = 1;
+  // Of one size.
+  Blocks(int64_t length, int64_t wanted) : total(length), unit(max_of(1, wanted)) {
+    units = count = max_of(1, total / unit);
   }
-  int64_t begin(int64_t i) const { return i * size; }
-  int64_t end(int64_t i) const { return i + 1 == count ? total : (i + 1) * size; }
+  // So many, of nearly as many units each.
+  static Blocks even(int64_t length, int64_t unit, int64_t count) {
+    Blocks blocks(length, unit);
+    blocks.count = count;
+    return blocks;
+  }
+  int64_t begin(int64_t i) const { return units * i / count * unit; }
+  int64_t end(int64_t i) const { return i + 1 == count ? total : begin(i + 1); }
 };
 
 // Rows of a task, an even number where there are enough: tiles hold two. Rounded up, so that no

@@ -93,15 +93,32 @@ class ChannelsForward {
     }
     copies_ = direct_ ? 1 : RowSource<T>::staged_copies(p_);
     distance_ = pair_distance<A>(plans_, can_clip);
-    ring_rows_ = min_of(plans_.row_reach(distance_), max_of(1, p_.in_height));
+    const int64_t results = p_.out_height * p_.out_width * p_.multiplier;
+    const bool is_small =
+        vector_bytes<A>(p_.in_height * p_.in_width + results) <= tuning::staged_bytes;
+    stages_planes_ = !direct_ && copies_ == 1 && is_small && rows_touch(p_.x, p_.in_width);
+    moves_planes_ = stages_planes_ && !in_place_ && rows_touch(p_.y, p_.out_width) &&
+                    (call_.preactivation == nullptr || rows_touch(p_.saved, p_.out_width));
+    ring_rows_ = max_of(1, p_.in_height);
+    if (!stages_planes_) ring_rows_ = min_of(ring_rows_, plans_.row_reach(distance_));
     streams_ = in_place_ && streaming_pays<T>(whole_);
     const bool tiles_stream =
         clamp_range<A>(p_.activation).is_clamp && has_whole_lines<T>(call_.y, p_.y, outputs_);
     aside_ = streams_ && call_.preactivation == nullptr && !tiles_stream;
   }
 
+  // Whether nothing lies between rows of planes, and they are so short that it pays to go over
+  // several of them at once.
+  bool rows_touch(const depthwise_image_strides& s, int64_t width) const {
+    return s.column == 1 && s.channel != 1 && s.row == width && width < tuning::plane_columns &&
+           p_.channels >= lanes<A> / 2;
+  }
+
   void cut() {
     const int64_t hot_rows = min_of(ring_rows_, p_.kernel_height) + 1;
+    const int64_t results = moves_planes_ ? p_.out_height * p_.out_width * p_.multiplier : 0;
+    const int64_t kept_rows =
+        stages_planes_ ? ring_rows_ + ceil_div(results, p_.in_width) : hot_rows;
     const int64_t near_rows = plans_.rows[0].overlaps() ? hot_rows : 0;
     const int64_t tasks = ceil_div(call_.tasks, max_of(1, p_.batch));
     const bool large =
@@ -112,10 +129,11 @@ class ChannelsForward {
         direct_
             ? direct_block<T>(p_, outputs_, near_rows, p_.in_width, p_.out_height, tasks, fetches)
             : max_of(least_staged(),
-                     staged_block<A>(p_.channels * copies_, p_.multiplier / copies_, hot_rows,
+                     staged_block<A>(p_.channels * copies_, p_.multiplier / copies_, kept_rows,
                                      p_.in_width, tasks,
                                      most_staged_vectors(p_.x, p_.in_width, large)));
     channels_ = Blocks(p_.channels, ceil_div(wanted, direct_ ? p_.multiplier : copies_));
+    if (stages_planes_) channels_ = even_blocks(wanted);
     rows_ = RowBlocks(p_.out_height, rows_together(distance_), p_.batch * channels_.count,
                       call_.tasks, call_.threads);
     // Weights that evict each other are copied: a block's by the task that uses them, which then
@@ -124,6 +142,17 @@ class ChannelsForward {
     const int64_t largest = (channels_.end(last) - channels_.begin(last)) * p_.multiplier;
     copies_weights_ = kernel_.evicts && p_.batch * rows_.count == 1 &&
                       kernel_.block_bytes(largest, p_) <= tuning::copied_weights_bytes;
+  }
+
+  // Blocks of about so many channels, of nearly one size, and as many as threads can share evenly:
+  // blocks of rows would stage the rows between them twice.
+  Blocks even_blocks(int64_t wanted) const {
+    const int64_t vectors = max_of(1, p_.channels / lanes<A>);
+    const int64_t least = ceil_div(vectors, max_of(1, wanted / lanes<A>));
+    for (int64_t count = least; count < least + call_.threads && 3 * count <= vectors; ++count) {
+      if (p_.batch * count % call_.threads == 0) return Blocks::even(p_.channels, lanes<A>, count);
+    }
+    return Blocks::even(p_.channels, lanes<A>, least);
   }
 
   // Planes are transposed a vector of channels at a time: of these, with their copies, a block has
@@ -151,7 +180,10 @@ class ChannelsForward {
     const int64_t taps =
         round_up(2 * p_.kernel_height * static_cast<int64_t>(sizeof(RowTaps<T>)), 64);
     const int64_t weights = copies_weights_ ? kernel_.block_bytes(b.outputs, p_) : 0;
-    const int64_t made = is_aside ? aside.bytes() : in_place_ ? 0 : 4 * row_bytes(b.outputs);
+    const int64_t made = is_aside        ? aside.bytes()
+                         : in_place_     ? 0
+                         : moves_planes_ ? 2 * (b.end - b.begin) * row_bytes(b.outputs)
+                                         : 4 * row_bytes(b.outputs);
     char* const scratch = static_cast<char*>(
         thread_scratch(static_cast<size_t>(ring + taps + clipped_.bytes() + weights + made)));
     if (scratch == nullptr) return false;
@@ -170,7 +202,13 @@ class ChannelsForward {
     if (direct_) {
       source.use_direct();
     } else {
-      source.use_ring(scratch, ring_rows_, copies_);
+      source.use_ring(scratch, ring_rows_, copies_, stages_planes_);
+    }
+    if (stages_planes_) {
+      const AxisPlan& rows = plans_.rows[0];
+      source.stage_planes(
+          max_of(0, rows.position_of(b.begin)),
+          min_of(p_.in_height, rows.position_of(b.end - 1) + (rows.taps - 1) * rows.tap_step + 1));
     }
     PackedKernel<A> own;
     if (copies_weights_) own.use_block(kernel_, co0, b.outputs, p_, copied);
@@ -183,6 +221,8 @@ class ChannelsForward {
       make_in_place(source, b, &aside);
     } else if (in_place_) {
       make_in_place(source, b, nullptr);
+    } else if (moves_planes_) {
+      make_planes(source, b);
     } else {
       make_apart(source, b);
     }
@@ -216,6 +256,23 @@ class ChannelsForward {
     });
   }
 
+  // Rows that touch: all are made in scratch, then moved as one.
+  void make_planes(RowSource<T>& source, const Block& b) const {
+    const Clipping<A> clipping = clipped_.template with<A>(b.places);
+    const int64_t pitch = RowSource<T>::staged_pitch(b.outputs), row = p_.out_width * pitch;
+    A* const y_rows = reinterpret_cast<A*>(b.made);
+    A* const z_rows = y_rows + (b.end - b.begin) * row;
+    const TargetView<A> to{y_rows - b.begin * row, row, pitch, 1};
+    const TargetView<A> kept{b.z.data != nullptr ? z_rows - b.begin * row : nullptr, row, pitch, 1};
+    RowTaps<A>* const taps = reinterpret_cast<RowTaps<A>*>(b.taps);
+    const RowMaker<T, A> maker{plans_, source, *b.weights, b.first_weight, to,
+                               kept,   0,      b.finish,   taps,           clipping};
+    maker.make_each(b.begin, b.end, distance_, [](int64_t, int64_t) {});
+    const int64_t columns = (b.end - b.begin) * p_.out_width;
+    move_transposed(b.y, b.begin, columns, y_rows, pitch, b.outputs);
+    if (b.z.data != nullptr) move_transposed(b.z, b.begin, columns, z_rows, pitch, b.outputs);
+  }
+
   int64_t row_bytes(int64_t outputs) const {
     const int64_t pitch = RowSource<T>::staged_pitch(outputs);
     return round_up(p_.out_width * pitch * static_cast<int64_t>(sizeof(A)), 64);
@@ -229,7 +286,8 @@ class ChannelsForward {
   ClassPlans plans_;
   ClippedTiles<A> clipped_;
   bool direct_ = false, in_place_ = false;
-  int64_t copies_ = 1;  // of each channel of the input, staged
+  bool stages_planes_ = false, moves_planes_ = false;  // at once, not row by row
+  int64_t copies_ = 1;                                 // of each channel of the input, staged
   int64_t distance_ = 0, ring_rows_ = 0;
   bool asks_ = false, streams_ = false;
   bool aside_ = false;           // results go past the caches, but not from tiles

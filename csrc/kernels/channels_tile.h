@@ -364,6 +364,19 @@ DW_INLINE void over_repeats(Tile<S>& tile, Sink<S>& sink, auto at) {
   }
 }
 
+// As many whole vectors of the channels from `c` on as there are, by `vectors` at once and by fewer
+// only for what is left: the sums of one vector by itself wait for each other. Returns where it
+// stops.
+template <int columns, int vectors, bool repeated, class S>
+DW_INLINE int64_t any_tile_over(const Tile<S>& tile, const Sink<S>& sink, int64_t c) {
+  constexpr int64_t step = vectors * lanes<Compute<S>>;
+  for (; c + step <= tile.channels; c += step) {
+    any_tile_at<columns, vectors, repeated>(tile, sink, c);
+  }
+  if constexpr (vectors > 2) return any_tile_over<columns, vectors - 1, repeated>(tile, sink, c);
+  return c;
+}
+
 template <int columns, int vectors, bool repeated, class S>
 void any_tile(const Tile<S>& given) {
   using A = Compute<S>;
@@ -373,11 +386,7 @@ void any_tile(const Tile<S>& given) {
   Asking asking = asking_of(tile, tile.channels / lanes<A>);
   over_repeats<columns>(tile, sink, [&]() DW_INLINE_LAMBDA {
     int64_t c = 0;
-    if constexpr (vectors > 1) {
-      for (; c + vectors * lanes<A> <= tile.channels; c += vectors * lanes<A>) {
-        any_tile_at<columns, vectors, repeated>(tile, sink, c);
-      }
-    }
+    if constexpr (vectors > 1) c = any_tile_over<columns, vectors, repeated>(tile, sink, c);
     over_channels<A>(c, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
       asking.ask();
       any_tile_at<columns, 1, repeated>(tile, sink, channel);

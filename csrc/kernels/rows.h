@@ -152,8 +152,9 @@ struct RowSource {
   bool direct;
   int64_t ring_rows;
   A* ring;
-  A* line;        // scratch for one column's channels
-  int64_t* held;  // which row each slot of the ring holds
+  int64_t ring_row;  // elements from one row of the ring to the next
+  A* line;           // scratch for one column's channels
+  int64_t* held;     // which row each slot of the ring holds
 
   // What is repeated on loading is none past the last channel; without a multiplier vectors have to
   // be whole.
@@ -190,7 +191,8 @@ struct RowSource {
     copies = 1;
     pitch = image.column;
   }
-  void use_ring(void* memory, int64_t rows, int64_t staged) {
+  // `rows_touch`: for stage_planes().
+  void use_ring(void* memory, int64_t rows, int64_t staged, bool rows_touch = false) {
     direct = false;
     copies = staged;
     // Columns that touch there, and do not cross too many lines, touch here: a row is one run.
@@ -198,6 +200,7 @@ struct RowSource {
     const bool is_dense = touches && channels >= lanes<A> && channels % (lanes<A> / 2) == 0;
     pitch = is_dense ? channels : staged_pitch(channels * copies);
     ring_rows = rows;
+    ring_row = rows_touch ? width * pitch : row_elements(width, pitch);
     ring = static_cast<A*>(memory);
     line = ring + rows * row_elements(width, pitch);
     held = reinterpret_cast<int64_t*>(static_cast<char*>(memory) +
@@ -220,12 +223,21 @@ struct RowSource {
   }
   const A* staged(int64_t h) {
     const int64_t slot = h % ring_rows;
-    A* row = ring + slot * row_elements(width, pitch);
+    A* row = ring + slot * ring_row;
     if (held[slot] != h) {
       held[slot] = h;
       stage(row, h);
     }
     return row;
+  }
+
+  // The rows [first, end) of planes without gaps between their rows, which are one row then, in a
+  // ring of all rows.
+  void stage_planes(int64_t first, int64_t end) {
+    if (first >= end) return;
+    stage_transposed(ring + first * ring_row, pitch, image, saved, first, (end - first) * width,
+                     channels, 1, DEPTHWISE_LINEAR, A(0), 0);
+    for (int64_t h = first; h < end; ++h) held[h] = h;
   }
 
   // Row h, if there is one, which will be read soon: from where tiles are at column `at`.

@@ -5,7 +5,7 @@ The compiled op. Use it through depthwise.ops; this module checks nothing.
 version: str = ...
 
 class Plan:
-    """A call's sizes and options, without its buffers."""
+    """A call's sizes and options, without its arrays."""
 
     def __init__(
         self,

@@ -22,9 +22,6 @@ from depthwise.spec import Spec, check_dtypes, hashable_options
 
 __all__ = ["Gradients", "depthwise_conv2d", "depthwise_conv2d_vjp"]
 
-# The buffer protocol has no code for bfloat16: those arrays are handed over as the 16-bit integers they are.
-_BITS = np.dtype(np.uint16)
-
 _recent = Recent()
 
 
@@ -43,7 +40,6 @@ class _Call(NamedTuple):
     plan: Plan
     output_shape: tuple[int, int, int, int]
     dtype: Dtype
-    is_bfloat16: bool
 
 
 def depthwise_conv2d(
@@ -99,14 +95,17 @@ def depthwise_conv2d(
         ValueError: an argument has a value or a shape that does not fit. `out` is then as it was.
         MemoryError: there is not enough memory; only then may `out` hold part of a result.
     """
-    options = strides, padding, data_format, dilation_rate, activation
-    if out is not None and _recent.forward(x, kernel, bias, *options, out):
+    if out is not None and _recent.forward(
+        x, kernel, bias, strides, padding, data_format, dilation_rate, activation, out
+    ):
         return out
     x, kernel, bias = arrays.readable("x", x), arrays.readable("kernel", kernel), arrays.readable_bias(bias)
-    call = _prepare(x, kernel, bias, *options)
+    call = _prepare(x, kernel, bias, strides, padding, data_format, dilation_rate, activation)
     y = _forward(call, x, kernel, bias, out, None)
     if out is not None:
-        _recent.remember(call.plan, x, kernel, bias, *options, out)
+        _recent.remember(
+            call.plan, x, kernel, bias, strides, padding, data_format, dilation_rate, activation, out
+        )
     return y
 
 
@@ -184,15 +183,10 @@ def _forward(
     y = arrays.new(call.output_shape, call.dtype) if out is None else out
     if out is not None:
         arrays.check_writable("out", out, call.output_shape, call.dtype)
-    inputs: tuple[Array | None, Array | None, Array | None] = x, kernel, bias
-    target: Array | None = y
-    if call.is_bfloat16:
-        inputs = _buffer(call, x), _buffer(call, kernel), _buffer(call, bias)
-        target = _buffer(call, y)
-    if out is not None and preactivation is None and call.plan.forward_apart(*inputs, target):
+    if out is not None and preactivation is None and call.plan.forward_apart(x, kernel, bias, y):
         return y
     arrays.check_overlaps({"out": out}, {"x": x, "kernel": kernel, "bias": bias})
-    call.plan.forward(*inputs, target, _buffer(call, preactivation))
+    call.plan.forward(x, kernel, bias, y, preactivation)
     return y
 
 
@@ -224,12 +218,11 @@ def _pullback(
         out = Gradients(arrays.new(x.shape, call.dtype), np.empty(kernel.shape, call.dtype), dbias)
     else:
         _check_gradients(out, call, x, kernel, has_bias)
-    buffers = [_buffer(call, a) for a in (*read, *out)]
-    if not given or not call.plan.backward_apart(*buffers):
+    if not given or not call.plan.backward_apart(*read, *out):
         if given:
             inputs = dict(zip(("x", "kernel", "dy", "y"), read, strict=True))
             arrays.check_overlaps({f"out.{k}": a for k, a in out._asdict().items()}, inputs)
-        call.plan.backward(*buffers)
+        call.plan.backward(*read, *out)
     return out
 
 
@@ -245,10 +238,6 @@ def _check_gradients(out: Gradients, call: _Call, x: Array, kernel: Array, has_b
         arrays.check_writable("out.bias", out.bias, (kernel.shape[2] * kernel.shape[3],), call.dtype)
         if not out.bias.flags.c_contiguous:
             raise ValueError(f"out.bias: expected a contiguous array, got strides {out.bias.strides}")
-
-
-def _buffer(call: _Call, array: Array | None) -> Array | None:
-    return array.view(_BITS) if call.is_bfloat16 and array is not None else array
 
 
 def _prepare(
@@ -301,4 +290,4 @@ def _call(
     output_shape = spec.check_shapes(x_shape, kernel_shape, bias_shape)
     batch, height, width, channels = x_shape
     plan = make_plan(spec, (batch, height, width, channels), dtype)
-    return _Call(spec, plan, output_shape, x_dtype, dtype == "bfloat16")
+    return _Call(spec, plan, output_shape, x_dtype)
