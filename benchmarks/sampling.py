@@ -24,6 +24,7 @@ PARTS = {
 
 FILES = {
     "activation.h": "tiles",
+    "channels_sink.h": "tiles",
     "channels_tile.h": "tiles",
     "covering_tile.h": "tiles",
     "elementary.h": "tiles",

@@ -109,8 +109,8 @@ struct Blocks {
     blocks.count = count;
     return blocks;
   }
-  int64_t begin(int64_t i) const { return units * i / count * unit; }
-  int64_t end(int64_t i) const { return i + 1 == count ? total : begin(i + 1); }
+  int64_t begin(int64_t i) const { return i == count ? total : units * i / count * unit; }
+  int64_t end(int64_t i) const { return begin(i + 1); }
 };
 
 // Rows of a task, an even number where there are enough: tiles hold two. Rounded up, so that no

@@ -93,14 +93,12 @@ class ChannelsForward {
     }
     copies_ = direct_ ? 1 : RowSource<T>::staged_copies(p_);
     distance_ = pair_distance<A>(plans_, can_clip);
-    const int64_t results = p_.out_height * p_.out_width * p_.multiplier;
-    const bool is_small =
-        vector_bytes<A>(p_.in_height * p_.in_width + results) <= tuning::staged_bytes;
-    stages_planes_ = !direct_ && copies_ == 1 && is_small && rows_touch(p_.x, p_.in_width);
-    moves_planes_ = stages_planes_ && !in_place_ && rows_touch(p_.y, p_.out_width) &&
-                    (call_.preactivation == nullptr || rows_touch(p_.saved, p_.out_width));
+    stages_at_once_ =
+        !direct_ && copies_ == 1 && rows_touch(p_.x, p_.in_width) && planes_are_small();
+    moves_at_once_ = stages_at_once_ && !in_place_ && rows_touch(p_.y, p_.out_width) &&
+                     (call_.preactivation == nullptr || rows_touch(p_.saved, p_.out_width));
     ring_rows_ = max_of(1, p_.in_height);
-    if (!stages_planes_) ring_rows_ = min_of(ring_rows_, plans_.row_reach(distance_));
+    if (!stages_at_once_) ring_rows_ = min_of(ring_rows_, plans_.row_reach(distance_));
     streams_ = in_place_ && streaming_pays<T>(whole_);
     const bool tiles_stream =
         clamp_range<A>(p_.activation).is_clamp && has_whole_lines<T>(call_.y, p_.y, outputs_);
@@ -110,15 +108,19 @@ class ChannelsForward {
   // Whether nothing lies between rows of planes, and they are so short that it pays to go over
   // several of them at once.
   bool rows_touch(const depthwise_image_strides& s, int64_t width) const {
-    return s.column == 1 && s.channel != 1 && s.row == width && width < tuning::plane_columns &&
+    return s.column == 1 && s.channel != 1 && s.row == width && width < tuning::touching_columns &&
            p_.channels >= lanes<A> / 2;
+  }
+  bool planes_are_small() const {
+    const int64_t results = p_.out_height * p_.out_width * p_.multiplier;
+    return vector_bytes<A>(p_.in_height * p_.in_width + results) <= tuning::staged_bytes;
   }
 
   void cut() {
     const int64_t hot_rows = min_of(ring_rows_, p_.kernel_height) + 1;
-    const int64_t results = moves_planes_ ? p_.out_height * p_.out_width * p_.multiplier : 0;
+    const int64_t results = moves_at_once_ ? p_.out_height * p_.out_width * p_.multiplier : 0;
     const int64_t kept_rows =
-        stages_planes_ ? ring_rows_ + ceil_div(results, p_.in_width) : hot_rows;
+        stages_at_once_ ? ring_rows_ + ceil_div(results, p_.in_width) : hot_rows;
     const int64_t near_rows = plans_.rows[0].overlaps() ? hot_rows : 0;
     const int64_t tasks = ceil_div(call_.tasks, max_of(1, p_.batch));
     const bool large =
@@ -133,9 +135,9 @@ class ChannelsForward {
                                      p_.in_width, tasks,
                                      most_staged_vectors(p_.x, p_.in_width, large)));
     channels_ = Blocks(p_.channels, ceil_div(wanted, direct_ ? p_.multiplier : copies_));
-    if (stages_planes_) channels_ = even_blocks(wanted);
+    const bool is_even = stages_planes() && share_evenly(ceil_div(wanted, copies_));
     rows_ = RowBlocks(p_.out_height, rows_together(distance_), p_.batch * channels_.count,
-                      call_.tasks, call_.threads);
+                      is_even ? 1 : call_.tasks, call_.threads);
     // Weights that evict each other are copied: a block's by the task that uses them, which then
     // has them near, if it is the only one.
     const int64_t last = channels_.count - 1;
@@ -144,24 +146,40 @@ class ChannelsForward {
                       kernel_.block_bytes(largest, p_) <= tuning::copied_weights_bytes;
   }
 
-  // Blocks of about so many channels, of nearly one size, and as many as threads can share evenly:
-  // blocks of rows would stage the rows between them twice.
-  Blocks even_blocks(int64_t wanted) const {
-    const int64_t vectors = max_of(1, p_.channels / lanes<A>);
+  // Whether images are planes that are transposed as they are staged.
+  bool stages_planes() const { return !direct_ && p_.x.column == 1 && p_.x.channel != 1; }
+
+  // Takes blocks of about so many channels that threads share evenly, if there are such: blocks of
+  // rows stage the rows between them twice.
+  bool share_evenly(int64_t wanted) {
+    const int64_t vectors = p_.channels / lanes<A>, threads = call_.threads;
     const int64_t least = ceil_div(vectors, max_of(1, wanted / lanes<A>));
-    for (int64_t count = least; count < least + call_.threads && 3 * count <= vectors; ++count) {
-      if (p_.batch * count % call_.threads == 0) return Blocks::even(p_.channels, lanes<A>, count);
+    for (int64_t count = max_of(1, least); count < least + threads && count <= vectors; ++count) {
+      if (p_.batch * count % threads != 0) continue;
+      const Blocks blocks = Blocks::even(p_.channels, lanes<A>, count);
+      if (p_.batch % threads != 0 && !are_even(blocks, threads)) continue;
+      channels_ = blocks;
+      return true;
     }
-    return Blocks::even(p_.channels, lanes<A>, least);
+    return false;
+  }
+  // Whether no thread has much more than its share of an image.
+  static bool are_even(const Blocks& blocks, int64_t threads) {
+    int64_t largest = 0;
+    for (int64_t i = 0; i < threads; ++i) {
+      const int64_t begin = blocks.begin(blocks.count * i / threads);
+      const int64_t end = blocks.begin(blocks.count * (i + 1) / threads);
+      largest = max_of(largest, ceil_div(end - begin, lanes<A>));
+    }
+    return 10 * largest * threads <= 11 * ceil_div(blocks.total, lanes<A>);
   }
 
   // Planes are transposed a vector of channels at a time: of these, with their copies, a block has
   // no fewer if the scratch has room.
   int64_t least_staged() const {
-    const bool is_planes = p_.x.column == 1 && p_.x.channel != 1;
     const int64_t bytes = vector_bytes<A>(copies_ * (ring_rows_ * p_.in_width + 4 * p_.out_width));
     const bool fits = copies_ > 1 && bytes <= tuning::scratch_bytes;
-    return is_planes && fits ? copies_ * min_of(lanes<A>, p_.channels) : 0;
+    return stages_planes() && fits ? copies_ * min_of(lanes<A>, p_.channels) : 0;
   }
 
   bool make_block(const BlockTasks::Task& task) const {
@@ -180,10 +198,12 @@ class ChannelsForward {
     const int64_t taps =
         round_up(2 * p_.kernel_height * static_cast<int64_t>(sizeof(RowTaps<T>)), 64);
     const int64_t weights = copies_weights_ ? kernel_.block_bytes(b.outputs, p_) : 0;
-    const int64_t made = is_aside        ? aside.bytes()
-                         : in_place_     ? 0
-                         : moves_planes_ ? 2 * (b.end - b.begin) * row_bytes(b.outputs)
-                                         : 4 * row_bytes(b.outputs);
+    const int64_t rows_apart =
+        moves_at_once_ ? b.end - b.begin : 2;  // of results, and of what is kept
+    const int64_t apart =
+        in_place_ ? 0
+                  : (call_.preactivation != nullptr ? 2 : 1) * rows_apart * row_bytes(b.outputs);
+    const int64_t made = is_aside ? aside.bytes() : apart;
     char* const scratch = static_cast<char*>(
         thread_scratch(static_cast<size_t>(ring + taps + clipped_.bytes() + weights + made)));
     if (scratch == nullptr) return false;
@@ -202,9 +222,9 @@ class ChannelsForward {
     if (direct_) {
       source.use_direct();
     } else {
-      source.use_ring(scratch, ring_rows_, copies_, stages_planes_);
+      source.use_ring(scratch, ring_rows_, copies_, stages_at_once_);
     }
-    if (stages_planes_) {
+    if (stages_at_once_) {
       const AxisPlan& rows = plans_.rows[0];
       source.stage_planes(
           max_of(0, rows.position_of(b.begin)),
@@ -221,7 +241,7 @@ class ChannelsForward {
       make_in_place(source, b, &aside);
     } else if (in_place_) {
       make_in_place(source, b, nullptr);
-    } else if (moves_planes_) {
+    } else if (moves_at_once_) {
       make_planes(source, b);
     } else {
       make_apart(source, b);
@@ -286,8 +306,8 @@ class ChannelsForward {
   ClassPlans plans_;
   ClippedTiles<A> clipped_;
   bool direct_ = false, in_place_ = false;
-  bool stages_planes_ = false, moves_planes_ = false;  // at once, not row by row
-  int64_t copies_ = 1;                                 // of each channel of the input, staged
+  bool stages_at_once_ = false, moves_at_once_ = false;  // at once, not row by row
+  int64_t copies_ = 1;                                   // of each channel of the input, staged
   int64_t distance_ = 0, ring_rows_ = 0;
   bool asks_ = false, streams_ = false;
   bool aside_ = false;           // results go past the caches, but not from tiles

@@ -194,7 +194,11 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
     run_full(any_tile<tile_columns, 1, repeated, S>, tile_columns);
     tile.ahead = nullptr;
   }
-  run_full(any_tile<4, 2, repeated, S>, 4);
+  const int64_t pixels = 4 * tile.single_rows * plan.taps;
+  const bool is_evicting = pitch * static_cast<int64_t>(sizeof(S)) % tuning::evicting_bytes == 0;
+  if (!in_order || (pixels <= tuning::most_ordered_pixels && !is_evicting)) {
+    run_full(any_tile<4, 2, repeated, S>, 4);
+  }
   run_full(any_tile<2, 4, repeated, S>, 2);
   for (; t < plan.count; ++t) {
     run(t, 1, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);

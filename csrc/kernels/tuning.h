@@ -94,6 +94,13 @@ constexpr int64_t plane_columns = 28;
 constexpr int64_t plane_vectors = 3;
 constexpr int64_t fetched_plane_vectors = 1;
 
+// Planes with shorter rows than this, which touch, are transposed at once, not row by row: vectors
+// along their columns are fuller. Two cores of a Zen 4 took, row by row and so, in us, for 3x3 on
+// 7x7x960 16.2 and 12.4, for 5x5 on 7x7x1152 25.9 and 21.4, at stride 2 on 14x14x672 29.3 and 19.3,
+// for 3x3 on 14x14x576 28.7 and 23.9, on 16x16x240 15.1 and 15.1, on 20x20x313 29.6 and 29.4, for
+// 5x5 on 27x27x128 35.8 and 34.8.
+constexpr int64_t touching_columns = 28;
+
 // How many rows further on the one is that is asked for of each plane while one is transposed. Two
 // cores of a Zen 4 took for training steps, not asking, with 1, 3 and 6, in ms, of 3x3 on 12 of
 // 56x56x128 6.1, 4.4, 4.5 and 4.9, on 32 of 14x14x512 6.3, 6.0, 4.7 and 5.6, of 7x7 on 12 of
@@ -133,6 +140,13 @@ constexpr int64_t most_repeated_loads = 4;
 // 59 and 46, on 60x60x2 by 3 52 and 48, on 60x60x3 by 3 58 and 55, by 16 132 and 119, on 60x60x4 by
 // 3 58 and 58, at stride 3 on 4 of 103x103x2 by 3 268 and 212.
 constexpr int64_t few_summed_channels = 3;
+
+// Where no element is used twice, tiles of four columns are for as many pixels at most: each is a
+// run of memory of its own. Two cores of a Zen 4 took with four columns and with two, in us, for
+// 3x3 at stride 3 on 8 of 37x34x800 749 and 614, on 2 of 60x60x512 192 and 172, on 114x114x197 107
+// and 109, on 27x27x768 22.5 and 23.7; for 2x2 at stride 2 on 56x56x960 107 and 117, on 64x64x96
+// 13.5 and 14.8, but on 28x28x512, where they evict each other, 17.5 and 13.9.
+constexpr int64_t most_ordered_pixels = 16;
 
 // Bytes of staged data per thread, within every L2 cache in use today. 96 and 256 KiB were alike,
 // 24 and 48 KiB up to 1.5 times slower.
