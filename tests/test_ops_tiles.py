@@ -31,6 +31,7 @@ from tests.edges import (
     around_tiles,
     classes_of_inputs,
     classes_of_outputs,
+    lanes,
 )
 
 CHANNELS = 17  # whole vectors of every instruction set, and one that overlaps the vector before it
@@ -306,3 +307,17 @@ def test_kernels_too_large_for_clipped_tiles(number: int, weight: Any) -> None:
         for name, actual in evaluate(VAST[number], arrays.cast(dtype)).parts().items():
             what = f"{name} of {dtype}, kernel of {VAST[number].kernel_size}"
             assert_equals_exact(actual, expected.parts()[name], dtype, what)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides"), [((2, 2), (2, 2)), ((3, 3), (3, 3)), ((1, 3), (1, 3)), ((5, 2), (2, 3))]
+)
+def test_columns_that_share_no_element(
+    dtype: str, kernel: tuple[int, int], strides: tuple[int, int], isa: str
+) -> None:
+    """By four or by two, as their pixels are many or lie some KiB apart; what is left of either, and at the edges."""
+    n = lanes(isa, dtype)
+    for channels, columns in itertools.product((4 * n, 4 * n + 3, 7 * n - 1, 16 * n), range(1, 8)):
+        size = 2 * strides[0] + 1, columns * strides[1]
+        for padding in ("valid", ((0, 1), (1, 2))):
+            check_exactly(Case(size, kernel, channels, 1, 1, strides, padding), dtype)
