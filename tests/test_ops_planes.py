@@ -55,9 +55,10 @@ def test_vectors_that_are_fuller_along_columns_and_along_channels(dtype: str, is
 
 
 @pytest.mark.usefixtures("isa")
-@pytest.mark.parametrize("activation", ["relu", "silu"])
-def test_activations_of_planes_with_a_multiplier(dtype: str, activation: str) -> None:
-    for multiplier, channels in ((2, 19), (3, 33)):
+@pytest.mark.parametrize("activation", [None, "relu", "relu6", "silu", "gelu"])
+def test_activations_of_planes_with_a_multiplier(dtype: str, activation: str | None) -> None:
+    """Both directions: those of silu and gelu have the forward pass keep what they are taken of."""
+    for multiplier, channels in ((1, 19), (1, 64), (2, 19), (3, 33), (9, 64)):
         case = Case(
             (6, 9),
             (3, 3),

@@ -1,4 +1,4 @@
-"""Specs and buffers to the compiled module. Nobody else imports that one.
+"""Specs and arrays to the compiled module. Nobody else imports that one.
 
 A `Plan` holds the sizes and options of a call; it is made once for a spec, a shape and a dtype. The instruction
 set and the number of threads are those of the whole process.
