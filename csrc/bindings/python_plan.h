@@ -62,7 +62,7 @@ using Address = std::tuple<uintptr_t, int64_t, int64_t, int64_t, int64_t>;
 
 inline void* pointer(uintptr_t address) { return reinterpret_cast<void*>(address); }
 
-// Everything about a call but its buffers. Made once per combination of Spec, shapes and dtype.
+// Everything about a call but its arrays. Made once per combination of Spec, shapes and dtype.
 class Plan {
  public:
   Plan() = default;

@@ -163,7 +163,10 @@ class ChannelsForward {
     }
     return false;
   }
-  // Whether no thread has much more than its share of an image.
+  // Whether no thread has much more than its share of an image. Two cores of a Zen 4 took with
+  // blocks of rows, too, and with even blocks of channels, in us, for 4x5 on 10x10x664 16.1 and
+  // 12.4, for 3x3 at stride 2 on 112x112x64 57 and 52, for 4x4 on 28x28x128 31 and 25, for 9x9 on
+  // 40x40x128 183 and 195; with one of two vectors and one of three, 3x3 on 14x14x80 13.4 and 14.6.
   static bool are_even(const Blocks& blocks, int64_t threads) {
     int64_t largest = 0;
     for (int64_t i = 0; i < threads; ++i) {
