@@ -136,8 +136,13 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
   const TapRange all{0, plan.taps};
   // Where no element is used twice, what counts is to read them in order: a few columns at a time.
   // Two cores of a Zen 5 took for 2x2 at stride 2 on 56x56x960 147 us in dense tiles and 94
-  // without, on 4 of 67x67x128 104 and 74, for 3x3 at stride 3 on 130x130x64 44 and 33.
-  const bool in_order = rows == 1 && !plan.overlaps() && tile.channels >= 4 * lanes<Compute<S>>;
+  // without, on 4 of 67x67x128 104 and 74, for 3x3 at stride 3 on 130x130x64 44 and 33. Not so
+  // where they are asked for in order before, unless columns evict each other: two of a Zen 4 took
+  // for 3x3 at stride 3 on 4 of 120x120x197 705 us in dense tiles and 1105, on 8 of 37x34x800 447
+  // and 507, but for 2x2 at stride 2 on 8 of 56x56x256 305 and 281, on 16 of 28x28x512 344 and 294.
+  const bool is_evicting = pitch * static_cast<int64_t>(sizeof(S)) % tuning::evicting_bytes == 0;
+  const bool in_order = rows == 1 && !plan.overlaps() && tile.channels >= 4 * lanes<Compute<S>> &&
+                        (ahead == nullptr || is_evicting);
   const DenseTiles<S>* const dense =
       in_order ? nullptr : choose_dense_tiles<S, repeated>(plan, rows, clipping.zeros != nullptr);
   if (dense != nullptr) {
@@ -178,10 +183,12 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
     return;
   }
   int64_t t = 0;
-  const auto run_full = [&](TileFunction<S> function, int64_t columns) {
+  const auto run_full = [&](TileFunction<S> function, int64_t columns, bool asks) {
     for (int64_t left = (plan.full_end - t) / columns; left > 0;) {
       const int64_t repeats = min_of(left, most_repeats(columns));
+      if (asks) ask(t, repeats * columns);
       run(t, columns, all, function, repeats);
+      tile.ahead = nullptr;
       t += repeats * columns;
       left -= repeats;
     }
@@ -189,17 +196,12 @@ void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
   for (; t < plan.full_begin; ++t) {
     run(t, 1, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
   }
-  if (!in_order) {
-    ask(t, (plan.full_end - t) / tile_columns * tile_columns);
-    run_full(any_tile<tile_columns, 1, repeated, S>, tile_columns);
-    tile.ahead = nullptr;
-  }
+  if (!in_order) run_full(any_tile<tile_columns, 1, repeated, S>, tile_columns, true);
   const int64_t pixels = 4 * tile.single_rows * plan.taps;
-  const bool is_evicting = pitch * static_cast<int64_t>(sizeof(S)) % tuning::evicting_bytes == 0;
   if (!in_order || (pixels <= tuning::most_ordered_pixels && !is_evicting)) {
-    run_full(any_tile<4, 2, repeated, S>, 4);
+    run_full(any_tile<4, 2, repeated, S>, 4, in_order);
   }
-  run_full(any_tile<2, 4, repeated, S>, 2);
+  run_full(any_tile<2, 4, repeated, S>, 2, in_order);
   for (; t < plan.count; ++t) {
     run(t, 1, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
   }

@@ -155,6 +155,33 @@ DW_INLINE void over_channels(int64_t begin, int64_t channels, auto at) {
   for (int64_t c = begin; c < channels; c += lanes<A>) at(min_of(c, last));
 }
 
+// The same for all channels, from the last vector to the first one if `descends`.
+template <class A>
+DW_INLINE void over_all_channels(int64_t channels, bool descends, auto at) {
+  const int64_t last = max_of(0, channels - lanes<A>);
+  const int64_t step = descends ? -lanes<A> : lanes<A>;
+  int64_t c = descends ? round_up(channels, lanes<A>) - lanes<A> : 0;
+  for (int64_t left = ceil_div(channels, lanes<A>); left > 0; --left, c += step) {
+    at(min_of(c, last));
+  }
+}
+
+// Whether a tile had better begin with its last channels. A load waits for stores before it that go
+// to the same place in another page. Where columns are so far apart that all of a tile's lines are
+// at one place, and results lie a little after the input in a page, a vector's results are where
+// the next one's elements are, but not where those of the one before are.
+template <class S>
+bool descends(const Tile<S>& tile) {
+  constexpr int64_t bytes = sizeof(S);
+  if (tile.single_rows + tile.shared_rows + tile.second_rows == 0 ||
+      (tile.x_tap | tile.out_step) * bytes % tuning::aliasing_bytes != 0) {
+    return false;
+  }
+  const uintptr_t from = reinterpret_cast<uintptr_t>(tile.rows->x);
+  const uintptr_t after = (reinterpret_cast<uintptr_t>(tile.out) - from) % tuning::aliasing_bytes;
+  return after > 0 && after < tuning::descending_bytes;
+}
+
 template <class S>
 using TileFunction = void (*)(const Tile<S>&);
 
@@ -172,12 +199,16 @@ DW_INLINE void over_repeats(Tile<S>& tile, Sink<S>& sink, auto at) {
 // only for what is left: the sums of one vector by itself wait for each other. Returns where it
 // stops.
 template <int columns, int vectors, bool repeated, class S>
-DW_INLINE int64_t any_tile_over(const Tile<S>& tile, const Sink<S>& sink, int64_t c) {
+DW_INLINE int64_t any_tile_over(const Tile<S>& tile, const Sink<S>& sink, Asking& asking,
+                                int64_t c) {
   constexpr int64_t step = vectors * lanes<Compute<S>>;
   for (; c + step <= tile.channels; c += step) {
+    asking.ask();
     any_tile_at<columns, vectors, repeated>(tile, sink, c);
   }
-  if constexpr (vectors > 2) return any_tile_over<columns, vectors - 1, repeated>(tile, sink, c);
+  if constexpr (vectors > 2) {
+    return any_tile_over<columns, vectors - 1, repeated>(tile, sink, asking, c);
+  }
   return c;
 }
 
@@ -187,10 +218,10 @@ void any_tile(const Tile<S>& given) {
   Tile<S> tile = given;
   HalfLines<S> halves;
   Sink<S> sink(given, &halves);
-  Asking asking = asking_of(tile, tile.channels / lanes<A>);
+  Asking asking = asking_of(tile, max_of(1, tile.channels / (vectors * lanes<A>)));
   over_repeats<columns>(tile, sink, [&]() DW_INLINE_LAMBDA {
     int64_t c = 0;
-    if constexpr (vectors > 1) c = any_tile_over<columns, vectors, repeated>(tile, sink, c);
+    if constexpr (vectors > 1) c = any_tile_over<columns, vectors, repeated>(tile, sink, asking, c);
     over_channels<A>(c, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
       asking.ask();
       any_tile_at<columns, 1, repeated>(tile, sink, channel);
@@ -205,8 +236,9 @@ void dense_tile(const Tile<S>& given) {
   Sink<S> sink(given, &halves);
   const Pieces pieces(tile.tap_count);
   Asking asking = asking_of(tile, tile.channels / lanes<Compute<S>>);
+  const bool last_first = is_compute_type<S> && !repeated && descends(tile);
   const auto once = [&]() DW_INLINE_LAMBDA {
-    over_channels<Compute<S>>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
+    over_all_channels<Compute<S>>(tile.channels, last_first, [&](int64_t channel) DW_INLINE_LAMBDA {
       asking.ask();
       dense_tile_at<rows, columns, stride, clipped, repeated>(tile, sink, pieces, channel);
     });
