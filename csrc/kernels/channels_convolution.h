@@ -101,6 +101,20 @@ struct RowsAlong {
   }
 };
 
+// Whether tiles had better begin with their last channels. A load waits for stores before it that
+// go to the same place in another page. Where columns are so far apart that all lines of a tile are
+// at one place, and results lie a little after the input in a page, a vector's results are where
+// the next one's elements are, but not where those of the one before are. `steps`: elements from
+// one column to the next, of both, or-ed.
+template <class S>
+bool results_follow(const S* results, const S* input, int64_t steps) {
+  constexpr uintptr_t apart = tuning::aliasing_bytes;
+  if (steps * static_cast<int64_t>(sizeof(S)) % tuning::aliasing_bytes != 0) return false;
+  const uintptr_t after =
+      (reinterpret_cast<uintptr_t>(results) - reinterpret_cast<uintptr_t>(input)) % apart;
+  return after > 0 && after < tuning::following_bytes;
+}
+
 // Makes rows of one image and block of channels, from rows that are given out in the type in which
 // those made are stored.
 template <class T, class S>
@@ -155,6 +169,9 @@ struct RowMaker {
     if (aside != nullptr) {
       aside->start(h, both ? distance : 0);
       tile.out_row = aside->row();
+    } else if (is_compute_type<S> && source.direct && source.multiplier == 1) {
+      tile.last_first = range.begin < last && results_follow(target.data + h * target.row, taps->x,
+                                                             source.pitch | target.column);
     }
     tile.preactivation_row = second_row != 0 ? second_row : distance * preactivation.row;
     tile.finish = &finish;

@@ -48,6 +48,7 @@ struct Tile {
   int64_t channels;
   int64_t multiplier;  // results of each of the source's channels, which are repeated on loading
   int64_t repeats;     // 1 for a clipped tile
+  bool last_first;     // a dense tile begins with the last channels
   S* out;              // the first tile's first column
   int64_t out_step, out_row;
   S* preactivation;  // null unless asked for

@@ -166,22 +166,6 @@ DW_INLINE void over_all_channels(int64_t channels, bool descends, auto at) {
   }
 }
 
-// Whether a tile had better begin with its last channels. A load waits for stores before it that go
-// to the same place in another page. Where columns are so far apart that all of a tile's lines are
-// at one place, and results lie a little after the input in a page, a vector's results are where
-// the next one's elements are, but not where those of the one before are.
-template <class S>
-bool descends(const Tile<S>& tile) {
-  constexpr int64_t bytes = sizeof(S);
-  if (tile.single_rows + tile.shared_rows + tile.second_rows == 0 ||
-      (tile.x_tap | tile.out_step) * bytes % tuning::aliasing_bytes != 0) {
-    return false;
-  }
-  const uintptr_t from = reinterpret_cast<uintptr_t>(tile.rows->x);
-  const uintptr_t after = (reinterpret_cast<uintptr_t>(tile.out) - from) % tuning::aliasing_bytes;
-  return after > 0 && after < tuning::descending_bytes;
-}
-
 template <class S>
 using TileFunction = void (*)(const Tile<S>&);
 
@@ -236,12 +220,12 @@ void dense_tile(const Tile<S>& given) {
   Sink<S> sink(given, &halves);
   const Pieces pieces(tile.tap_count);
   Asking asking = asking_of(tile, tile.channels / lanes<Compute<S>>);
-  const bool last_first = is_compute_type<S> && !repeated && descends(tile);
   const auto once = [&]() DW_INLINE_LAMBDA {
-    over_all_channels<Compute<S>>(tile.channels, last_first, [&](int64_t channel) DW_INLINE_LAMBDA {
-      asking.ask();
-      dense_tile_at<rows, columns, stride, clipped, repeated>(tile, sink, pieces, channel);
-    });
+    over_all_channels<Compute<S>>(
+        tile.channels, tile.last_first, [&](int64_t channel) DW_INLINE_LAMBDA {
+          asking.ask();
+          dense_tile_at<rows, columns, stride, clipped, repeated>(tile, sink, pieces, channel);
+        });
   };
   if constexpr (clipped) {
     once();

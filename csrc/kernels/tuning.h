@@ -243,14 +243,15 @@ constexpr int64_t evicting_bytes = 1024;
 // on 14x14x512 72 and 72, on 32 of 7x7x1024 1167 and 1329, on 10x10x2304 327 and 394.
 constexpr int64_t gradient_evicting_bytes = 2048;
 
-// Where columns are a multiple of the first apart, and results begin after their input in a page,
-// but less than the second, tiles go through channels from the last one on. One core of a Zen 4
-// took for 3x3, with results a line after the input, two lines and eight, in us, on 14x14x512 36,
-// 27 and 23, and from the last one on 24, 24 and 23; on 28x28x512 143, 111 and 102, and 107, 105
-// and 103; on 56x56x128 94, 89 and 82, and 85, 83 and 83; on 7x7x1024 28, 19 and 18, and 18, 18 and
-// 19. With both at one place 28 either way on 14x14x512, and on 80x80x128 165 and 177.
+// Where columns are a multiple of the first apart, and results begin after an input read in place
+// in a page, but less than the second, tiles go through channels from the last one on. One core of
+// a Zen 4 took for 3x3, with results a line after the input, two lines and eight, in us, on
+// 14x14x512 36, 27 and 23, and from the last one on 24, 24 and 23; on 28x28x512 143, 111 and 102,
+// and 107, 105 and 103; on 56x56x128 94, 89 and 82, and 85, 83 and 83; on 7x7x1024 28, 19 and 18,
+// and 18, 18 and 19. With both at one place 28 either way on 14x14x512, and on 80x80x128 165 and
+// 177. Rows that are staged, as the gradient's are, gain nothing.
 constexpr int64_t aliasing_bytes = 512;
-constexpr int64_t descending_bytes = 192;
+constexpr int64_t following_bytes = 192;
 
 // Kernels of so many taps whose weights are as far apart are copied, a vector further. Two cores of
 // a Zen 4 took, in place and copied, in us, for 27x27 on 14x14x512 298 and 261, for 13x13 on 8 of
