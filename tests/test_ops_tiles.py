@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import depthwise
+from depthwise import Spec, reference
 from tests import tolerances
 from tests.cases import (
     Arrays,
@@ -321,3 +323,30 @@ def test_columns_that_share_no_element(
         size = 2 * strides[0] + 1, columns * strides[1]
         for padding in ("valid", ((0, 1), (1, 2))):
             check_exactly(Case(size, kernel, channels, 1, 1, strides, padding), dtype)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_results_a_little_after_their_input_in_a_page(dtype: str, stride: int) -> None:
+    """Where columns are a multiple of 512 bytes apart, tiles begin with the last of the channels then."""
+    page, line, apart = 4096, 64, 512
+    rng = np.random.default_rng(0)
+    itemsize = np.dtype(dtype).itemsize
+    kernel_size, size = (3, 5), (6, 19)  # clipped tiles at both ends
+
+    def allocate(width: int, after: int) -> Any:
+        columns = np.empty(page + size[0] * width * 2 * apart + after, np.uint8)
+        columns = columns[-columns.ctypes.data % page + after :][: size[0] * width * 2 * apart]
+        return columns.view(dtype).reshape(1, size[0], width, 2 * apart // itemsize)
+
+    for channels in (2 * apart // itemsize, apart // itemsize - 3):  # the last vector overlaps the one before it
+        x = allocate(size[1], 0)[..., :channels]
+        x[...] = rng.integers(-4, 5, x.shape)
+        kernel = rng.integers(-4, 5, (*kernel_size, channels, 1)).astype(dtype)
+        options: dict[str, Any] = {"strides": stride, "padding": "same", "activation": "relu"}
+        expected = reference.depthwise_conv2d(x, kernel, None, Spec(kernel_size, **options, use_bias=False))
+        for after in (0, itemsize, line, 2 * line, 3 * line, apart - line):
+            out = allocate(expected.shape[2], after)[:, : expected.shape[1], :, :channels]
+            depthwise.depthwise_conv2d(x, kernel, **options, out=out)
+            np.testing.assert_array_equal(out, expected, f"{channels} channels, results {after} bytes after")

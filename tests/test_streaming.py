@@ -41,18 +41,23 @@ def test_large_images_have_the_bits_of_small_ones(
         assert_same_bits(dx[one], small_pullback(small).x, f"dx of image {image}")
 
 
-# So do smaller ones that would evict the input.
-@pytest.mark.parametrize("channels", [64, 72])
-def test_small_results_of_a_large_image_have_the_bits_of_small_ones(channels: int) -> None:
+# So do smaller ones that would evict the input. The rows of one are asked for ahead whether columns are gone over in
+# dense tiles or, where they are some KiB apart, a few at a time.
+@pytest.mark.parametrize(("channels", "stride"), [(64, 3), (72, 3), (119, 2), (256, 2), (256, 3)])
+def test_small_results_of_a_large_image_have_the_bits_of_small_ones(channels: int, stride: int) -> None:
     rng = np.random.default_rng(2)
-    x = rng.standard_normal((6, 130, 130, channels)).astype(np.float32)
-    kernel = rng.standard_normal((3, 3, channels, 1)).astype(np.float32)
-    y = depthwise.depthwise_conv2d(x, kernel, strides=3, activation="relu")
+    height = -(-20 * 2**20 // (6 * 133 * 4 * channels))
+    x = rng.standard_normal((6, height, 133, channels)).astype(np.float32)
+    kernel = rng.standard_normal((stride, stride, channels, 1)).astype(np.float32)
+    options: dict[str, Any] = {"strides": stride, "activation": "relu"}
+    y, pullback = depthwise.depthwise_conv2d_vjp(x, kernel, **options)
     assert y.nbytes < 8 * 2**20 < 20 * 2**20 < x.nbytes + y.nbytes
+    dx = pullback(y).x
     for image in range(6):
         one = slice(image, image + 1)
-        small = depthwise.depthwise_conv2d(x[one], kernel, strides=3, activation="relu")
+        small, small_pullback = depthwise.depthwise_conv2d_vjp(x[one], kernel, **options)
         assert_same_bits(y[one], small, f"y of image {image}")
+        assert_same_bits(dx[one], small_pullback(small).x, f"dx of image {image}")
 
 
 # Rows so long that a few of them fill the second-level cache are cut into blocks of columns (channels_forward.h), here
