@@ -194,8 +194,9 @@ struct RowMaker {
     for (int64_t i = 0; i < plans.column_classes; ++i) {
       const Ahead* const asked = i == 0 && ahead.count > 0 ? &ahead : nullptr;
       const auto run = [&]<bool repeated>() {
-        run_row<S, repeated>(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, to,
-                             tile, asked);
+        RowOfTiles<S, repeated>(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping,
+                                to, tile, asked)
+            .make();
       };
       if constexpr (repeats_on_load<S>(2)) {
         if (source.repeats_on_load()) {

@@ -95,117 +95,170 @@ struct RowTarget {
   RowsAside<S>* aside = nullptr;  // where it is made instead, if this is not null
 };
 
-// One row of results, or two of them at once. `tile` has its rows, channels and finish set, and how
-// far the second row's results are from the first one's; the rest of it is overwritten (a copy of
-// what has just been written element by element would wait for it). `pitch` is the source's column
-// step. Wide tiles ask for those columns of `ahead` that they go over, if it is not null.
+// Makes one row of results, or two of them at once. `tile` has its rows, channels and finish set,
+// and how far the second row's results are from the first one's; the rest of it is overwritten (a
+// copy of what has just been written element by element would wait for it). `pitch` is the source's
+// column step. Tiles ask for those columns of `ahead` that they go over, if it is not null, unless
+// they are narrow.
 template <class S, bool repeated>
-void run_row(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
-             const Clipping<S>& clipping, const RowTarget<S>& to, Tile<S>& tile,
-             const Ahead* ahead) {
-  tile.x_step = plan.result_step * pitch;
-  tile.x_tap = plan.tap_step * pitch;
-  tile.w_tap = plan.kernel_step * w_pitch;
-  tile.out_step = (to.aside != nullptr ? to.aside->column() : to.out_step) * plan.target_step;
-  tile.preactivation_step = to.preactivation_step * plan.target_step;
-  tile.ahead = nullptr;
-  const auto ask = [&](int64_t t, int64_t columns) {
-    tile.ahead = ahead;
-    tile.ahead_begin = max_of(0, plan.position_of(t));
-    tile.ahead_end = plan.position_of(t + columns);
-  };
-  RowsAside<S>* const aside = to.aside;
-  // How often tiles of so many columns may follow each other.
-  const auto most_repeats = [&](int64_t columns) {
-    return aside != nullptr ? aside->most() / columns : plan.count;
-  };
-  // Tiles of `columns` each.
-  const auto run = [&](int64_t t, int64_t columns, TapRange taps, TileFunction<S> function,
-                       int64_t repeats) {
-    const int64_t target = plan.target_first + t * plan.target_step;
-    tile.x_first = (plan.position_of(t) + taps.begin * plan.tap_step) * pitch;
-    tile.w_first = (plan.kernel_first + taps.begin * plan.kernel_step) * w_pitch;
-    tile.tap_count = taps.end - taps.begin;
-    tile.repeats = repeats;
-    tile.out = aside != nullptr ? aside->at(target) : to.out + target * to.out_step;
-    tile.preactivation =
-        to.preactivation != nullptr ? to.preactivation + target * to.preactivation_step : nullptr;
-    function(tile);
-    if (aside != nullptr && aside->in_order()) aside->made(target + repeats * columns);
-  };
-  const TapRange all{0, plan.taps};
+class RowOfTiles {
+ public:
+  RowOfTiles(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
+             const Clipping<S>& clipping, const RowTarget<S>& to, Tile<S>& tile, const Ahead* ahead)
+      : plan_(plan),
+        rows_(rows),
+        pitch_(pitch),
+        w_pitch_(w_pitch),
+        clipping_(clipping),
+        to_(to),
+        tile_(tile),
+        ahead_(ahead) {
+    tile.x_step = plan.result_step * pitch;
+    tile.x_tap = plan.tap_step * pitch;
+    tile.w_tap = plan.kernel_step * w_pitch;
+    tile.out_step = (to.aside != nullptr ? to.aside->column() : to.out_step) * plan.target_step;
+    tile.preactivation_step = to.preactivation_step * plan.target_step;
+    tile.ahead = nullptr;
+  }
+
+  void make() {
+    const bool in_order = goes_in_order();
+    const DenseTiles<S>* const dense =
+        in_order ? nullptr
+                 : choose_dense_tiles<S, repeated>(plan_, rows_, clipping_.zeros != nullptr);
+    if (dense != nullptr) {
+      make_dense(*dense);
+    } else {
+      make_of_any(in_order);
+    }
+  }
+
+ private:
+  // Whether columns evict each other.
+  bool is_evicting() const {
+    return pitch_ * static_cast<int64_t>(sizeof(S)) % tuning::evicting_bytes == 0;
+  }
+
   // Where no element is used twice, what counts is to read them in order: a few columns at a time.
   // Two cores of a Zen 5 took for 2x2 at stride 2 on 56x56x960 147 us in dense tiles and 94
   // without, on 4 of 67x67x128 104 and 74, for 3x3 at stride 3 on 130x130x64 44 and 33. Not so
   // where they are asked for in order before, unless columns evict each other: two of a Zen 4 took
   // for 3x3 at stride 3 on 4 of 120x120x197 705 us in dense tiles and 1105, on 8 of 37x34x800 447
   // and 507, but for 2x2 at stride 2 on 8 of 56x56x256 305 and 281, on 16 of 28x28x512 344 and 294.
-  const bool is_evicting = pitch * static_cast<int64_t>(sizeof(S)) % tuning::evicting_bytes == 0;
-  const bool in_order = rows == 1 && !plan.overlaps() && tile.channels >= 4 * lanes<Compute<S>> &&
-                        (ahead == nullptr || is_evicting);
-  const DenseTiles<S>* const dense =
-      in_order ? nullptr : choose_dense_tiles<S, repeated>(plan, rows, clipping.zeros != nullptr);
-  if (dense != nullptr) {
-    // Tiles of nearly equal width: none of them is narrow. Those of one width that need no clipping
-    // go together.
-    const int64_t tiles = ceil_div(plan.count, tile_columns);
-    const int64_t longer = plan.count % tiles;  // so many have a column more than the rest
-    const int64_t ratio = plan.result_step / plan.tap_step;
+  bool goes_in_order() const {
+    return rows_ == 1 && !plan_.overlaps() && tile_.channels >= 4 * lanes<Compute<S>> &&
+           (ahead_ == nullptr || is_evicting());
+  }
+
+  TapRange all_taps() const { return {0, plan_.taps}; }
+
+  // How often tiles of so many columns may follow each other.
+  int64_t most_repeats(int64_t columns) const {
+    return to_.aside != nullptr ? to_.aside->most() / columns : plan_.count;
+  }
+
+  // The tiles that run next ask for what is ahead of as many columns from t on.
+  void ask(int64_t t, int64_t columns) {
+    tile_.ahead = ahead_;
+    tile_.ahead_begin = max_of(0, plan_.position_of(t));
+    tile_.ahead_end = plan_.position_of(t + columns);
+  }
+
+  // Tiles of `columns` each.
+  void run(int64_t t, int64_t columns, TapRange taps, TileFunction<S> function, int64_t repeats) {
+    RowsAside<S>* const aside = to_.aside;
+    const int64_t target = plan_.target_first + t * plan_.target_step;
+    tile_.x_first = (plan_.position_of(t) + taps.begin * plan_.tap_step) * pitch_;
+    tile_.w_first = (plan_.kernel_first + taps.begin * plan_.kernel_step) * w_pitch_;
+    tile_.tap_count = taps.end - taps.begin;
+    tile_.repeats = repeats;
+    tile_.out = aside != nullptr ? aside->at(target) : to_.out + target * to_.out_step;
+    tile_.preactivation = to_.preactivation != nullptr
+                              ? to_.preactivation + target * to_.preactivation_step
+                              : nullptr;
+    function(tile_);
+    if (aside != nullptr && aside->in_order()) aside->made(target + repeats * columns);
+  }
+
+  // Tiles of nearly equal width: none of them is narrow. Those of one width that need no clipping
+  // go together.
+  void make_dense(const DenseTiles<S>& dense) {
+    const int64_t tiles = ceil_div(plan_.count, tile_columns);
+    const int64_t longer = plan_.count % tiles;  // so many have a column more than the rest
     int64_t repeats = 1;
     for (int64_t i = 0, t = 0, columns; i < tiles; i += repeats, t += repeats * columns) {
-      columns = plan.count / tiles + (i < longer ? 1 : 0);
+      columns = plan_.count / tiles + (i < longer ? 1 : 0);
       const int64_t alike = (i < longer ? longer : tiles) - i;
-      const int64_t full = t >= plan.full_begin ? max_of(0, plan.full_end - t) / columns : 0;
+      const int64_t full = t >= plan_.full_begin ? max_of(0, plan_.full_end - t) / columns : 0;
       repeats = max_of(1, min_of(min_of(alike, full), most_repeats(columns)));
-      const int64_t position = plan.position_of(t), spread = (columns - 1) * ratio;
       ask(t, repeats * columns);
-      const int64_t width = columns - least_tile_columns;
-      TileFunction<S> function = full > 0 ? dense->full[width] : dense->clipped[width];
-      TapRange taps = all;
-      if (full == 0) {
-        // The elements that meet the source, and the taps that have any of these.
-        const int64_t begin = position >= 0 ? 0 : ceil_div(-position, plan.tap_step);
-        const int64_t end =
-            position >= plan.extent ? 0 : ceil_div(plan.extent - position, plan.tap_step);
-        // Where each of these elements has a tap in every column, elements are gone over.
-        if (dense->covering[width] != nullptr && begin >= spread && begin < end &&
-            end <= plan.taps) {
-          function = dense->covering[width];
-          taps = {begin, end};
-        } else {
-          taps.begin = min_of(plan.taps, max_of(0, begin - spread));
-          taps.end = max_of(taps.begin, min_of(plan.taps, end));
-          name_elements(tile, clipping, taps, spread, {begin, end}, position * pitch);
-        }
+      if (full > 0) {
+        run(t, columns, all_taps(), dense.full[columns - least_tile_columns], repeats);
+      } else {
+        make_clipped(dense, t, columns);
       }
-      run(t, columns, taps, function, repeats);
     }
-    return;
   }
-  int64_t t = 0;
-  const auto run_full = [&](TileFunction<S> function, int64_t columns, bool asks) {
-    for (int64_t left = (plan.full_end - t) / columns; left > 0;) {
+
+  // One tile whose taps do not all meet the source.
+  void make_clipped(const DenseTiles<S>& dense, int64_t t, int64_t columns) {
+    const int64_t width = columns - least_tile_columns;
+    const int64_t position = plan_.position_of(t);
+    const int64_t spread = (columns - 1) * (plan_.result_step / plan_.tap_step);
+    // The elements that meet the source, and the taps that have any of these.
+    const int64_t begin = position >= 0 ? 0 : ceil_div(-position, plan_.tap_step);
+    const int64_t end =
+        position >= plan_.extent ? 0 : ceil_div(plan_.extent - position, plan_.tap_step);
+    // Where each of these elements has a tap in every column, elements are gone over.
+    if (dense.covering[width] != nullptr && begin >= spread && begin < end && end <= plan_.taps) {
+      run(t, columns, {begin, end}, dense.covering[width], 1);
+      return;
+    }
+    TapRange taps;
+    taps.begin = min_of(plan_.taps, max_of(0, begin - spread));
+    taps.end = max_of(taps.begin, min_of(plan_.taps, end));
+    name_elements(tile_, clipping_, taps, spread, {begin, end}, position * pitch_);
+    run(t, columns, taps, dense.clipped[width], 1);
+  }
+
+  // As many tiles of `columns` whole ones as there are from t on. Returns what comes next.
+  int64_t make_full(int64_t t, TileFunction<S> function, int64_t columns, bool asks) {
+    for (int64_t left = (plan_.full_end - t) / columns; left > 0;) {
       const int64_t repeats = min_of(left, most_repeats(columns));
       if (asks) ask(t, repeats * columns);
-      run(t, columns, all, function, repeats);
-      tile.ahead = nullptr;
+      run(t, columns, all_taps(), function, repeats);
+      tile_.ahead = nullptr;
       t += repeats * columns;
       left -= repeats;
     }
-  };
-  for (; t < plan.full_begin; ++t) {
-    run(t, 1, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
+    return t;
   }
-  if (!in_order) run_full(any_tile<tile_columns, 1, repeated, S>, tile_columns, true);
-  const int64_t pixels = 4 * tile.single_rows * plan.taps;
-  if (!in_order || (pixels <= tuning::most_ordered_pixels && !is_evicting)) {
-    run_full(any_tile<4, 2, repeated, S>, 4, in_order);
+
+  // Whatever the distances between taps and columns, and single columns at the borders.
+  void make_of_any(bool in_order) {
+    int64_t t = 0;
+    const auto single = [&] {
+      run(t, 1, plan_.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
+      ++t;
+    };
+    while (t < plan_.full_begin) single();
+    if (!in_order) t = make_full(t, any_tile<tile_columns, 1, repeated, S>, tile_columns, true);
+    const int64_t pixels = 4 * tile_.single_rows * plan_.taps;
+    if (!in_order || (pixels <= tuning::most_ordered_pixels && !is_evicting())) {
+      t = make_full(t, any_tile<4, 2, repeated, S>, 4, in_order);
+    }
+    t = make_full(t, any_tile<2, 4, repeated, S>, 2, in_order);
+    while (t < plan_.count) single();
   }
-  run_full(any_tile<2, 4, repeated, S>, 2, in_order);
-  for (; t < plan.count; ++t) {
-    run(t, 1, plan.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
-  }
-}
+
+  const AxisPlan& plan_;
+  int rows_;
+  int64_t pitch_, w_pitch_;
+  const Clipping<S>& clipping_;
+  const RowTarget<S>& to_;
+  Tile<S>& tile_;
+  const Ahead* ahead_;
+};
 
 }  // namespace depthwise::DW_ISA
 
