@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import depthwise
-from depthwise import Spec, reference
+from depthwise import Spec
+from depthwise import reference as truth
 from tests import tolerances
 from tests.cases import (
     Arrays,
@@ -340,12 +341,13 @@ def test_results_a_little_after_their_input_in_a_page(dtype: str, stride: int) -
         columns = columns[-columns.ctypes.data % page + after :][: size[0] * width * 2 * apart]
         return columns.view(dtype).reshape(1, size[0], width, 2 * apart // itemsize)
 
-    for channels in (2 * apart // itemsize, apart // itemsize - 3):  # the last vector overlaps the one before it
+    # All of a column's, and some of which the last vector overlaps the one before it.
+    for channels in (2 * apart // itemsize, apart // itemsize - 3):
         x = allocate(size[1], 0)[..., :channels]
         x[...] = rng.integers(-4, 5, x.shape)
         kernel = rng.integers(-4, 5, (*kernel_size, channels, 1)).astype(dtype)
         options: dict[str, Any] = {"strides": stride, "padding": "same", "activation": "relu"}
-        expected = reference.depthwise_conv2d(x, kernel, None, Spec(kernel_size, **options, use_bias=False))
+        expected = truth.depthwise_conv2d(x, kernel, None, Spec(kernel_size, **options, use_bias=False))
         for after in (0, itemsize, line, 2 * line, 3 * line, apart - line):
             out = allocate(expected.shape[2], after)[:, : expected.shape[1], :, :channels]
             depthwise.depthwise_conv2d(x, kernel, **options, out=out)
