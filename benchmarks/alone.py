@@ -217,7 +217,7 @@ def measure(
     Args:
         threads: of every library; with fewer than 2 scaling is left out.
         seconds: the time of each turn in each round.
-        rounds: how many there are.
+        rounds: how many there are; for scaling `SCALING_ROUNDS` times as many.
         peers: libraries that are timed on the half types, where they are installed.
 
     Returns:

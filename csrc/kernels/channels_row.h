@@ -157,7 +157,8 @@ class RowOfTiles {
     return to_.aside != nullptr ? to_.aside->most() / columns : plan_.count;
   }
 
-  // The tiles that run next ask for what is ahead of as many columns from t on.
+  // The tiles that run next, over as many columns from t on, ask for these columns of what is
+  // ahead.
   void ask(int64_t t, int64_t columns) {
     tile_.ahead = ahead_;
     tile_.ahead_begin = max_of(0, plan_.position_of(t));
@@ -221,7 +222,8 @@ class RowOfTiles {
     run(t, columns, taps, dense.clipped[width], 1);
   }
 
-  // As many tiles of `columns` whole ones as there are from t on. Returns what comes next.
+  // As many tiles of `columns`, whose taps all meet the source, as there are from t on. Returns the
+  // column after them.
   int64_t make_full(int64_t t, TileFunction<S> function, int64_t columns, bool asks) {
     for (int64_t left = (plan_.full_end - t) / columns; left > 0;) {
       const int64_t repeats = min_of(left, most_repeats(columns));
