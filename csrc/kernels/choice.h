@@ -17,12 +17,15 @@
 namespace depthwise::DW_ISA {
 
 // With few channels side by side most of a vector would be empty; each plane is then worked on by
-// itself, its elements gathered from between the others. One core of a Zen 5 took 35 us for a
-// training step of 3x3 on 46x46x6 plane by plane and 27 along channels, 30 and 26 with 5 channels;
-// inference with 5 took 9 and 11.
+// itself, its elements picked from between the others. Two cores of a Zen 4 took for training steps
+// plane by plane and along channels, in us, for 3x3 on 60x60x6 94 and 52, on 60x60x5 49 and 39, on
+// 60x60x4 34 and 36, on 60x60x3 28 and 37, for 2x2 on 16 of 35x35x5 192 and 134, for 5x5 on 4 of
+// 112x112x6 690 and 658, on 4 of 112x112x5 515 and 615, for 7x7 on 60x60x6 90 and 94, on 60x60x5 86
+// and 92.
 template <class T>
 bool takes_interleaved(const depthwise_params& p) {
-  return 3 * p.channels * p.multiplier >= lanes<Compute<T>>;
+  const int64_t least = p.kernel_height * p.kernel_width < 25 ? 5 : 6;  // of 16 lanes
+  return 16 * p.channels * p.multiplier >= least * lanes<Compute<T>>;
 }
 // Planes are transposed for vectors along channels, unless vectors along columns are fuller by more
 // than transposing costs: two cores of a Zen 5 took for 3x3 on 128x128x17 47 us plane by plane and

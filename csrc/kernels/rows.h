@@ -5,6 +5,8 @@
 #ifndef DEPTHWISE_KERNELS_ROWS_H_
 #define DEPTHWISE_KERNELS_ROWS_H_
 
+#include <utility>
+
 #include "activation.h"
 #include "ahead.h"
 #include "geometry.h"
@@ -15,6 +17,46 @@
 #include "views.h"
 
 namespace depthwise::DW_ISA {
+
+// `count` elements, `stride` apart: vectors of all elements between them are loaded, up to the last
+// one wanted and no further.
+template <int stride, class T>
+DW_INLINE void convert_every(Compute<T>* to, const T* from, int64_t count) {
+  using A = Compute<T>;
+  constexpr int n = lanes<A>;
+  const auto convert = [&](int64_t i, auto&& part) DW_INLINE_LAMBDA {
+    Vec<A> parts[stride];
+#pragma GCC unroll 16
+    for (int v = 0; v < stride; ++v) parts[v] = part(from + stride * i + v * n, v * n);
+    if constexpr (stride == 2) {
+      store(to + i, even_elements(parts[0], parts[1]));
+    } else if constexpr (stride == 3) {
+      store(to + i, third_elements(parts[0], parts[1], parts[2]));
+    } else {
+      store(to + i, spaced_elements<stride, A>(parts));
+    }
+  };
+  int64_t i = 0, left = stride * (count - 1) + 1;
+  for (; left >= stride * n; i += n, left -= stride * n) {
+    convert(i, [](const T* p, int64_t) DW_INLINE_LAMBDA { return load(p); });
+  }
+  for (; i < count; i += n, left -= stride * n) {
+    convert(i, [&](const T* p, int64_t at) DW_INLINE_LAMBDA {
+      if (left >= at + n) return load(p);
+      return left > at ? load_part(p, left - at) : zero<A>();
+    });
+  }
+}
+
+// The same for the strides that are picked out of whole vectors.
+template <class T>
+[[gnu::noinline]] void convert_shuffled(Compute<T>* to, const T* from, int64_t stride,
+                                        int64_t count) {
+  const auto each = [&]<int... strides>(std::integer_sequence<int, strides...>) {
+    ((stride == strides + 4 ? convert_every<strides + 4>(to, from, count) : void()), ...);
+  };
+  each(std::make_integer_sequence<int, tuning::most_shuffled_stride - 3>());
+}
 
 // `count` elements, `stride` apart, to the compute type; `to` has room up to the next full vector.
 template <class T>
@@ -27,31 +69,14 @@ DW_INLINE void convert_span(Compute<T>* to, const T* from, int64_t stride, int64
     if (i < count) store(to + i, load_part(from + i, count - i));
     return;
   }
+  if (stride == 2) return convert_every<2>(to, from, count);
+  if (stride == 3) return convert_every<3>(to, from, count);
+  if constexpr (can_shift<A>) {
+    if (stride > 3 && stride <= tuning::most_shuffled_stride) {
+      return convert_shuffled(to, from, stride, count);
+    }
+  }
   int64_t i = 0;
-  if (stride == 2) {
-    for (; i < count; i += n) {
-      const int64_t left = 2 * (count - i) - 1;  // up to the last one wanted, and no further
-      const T* const p = from + 2 * i;
-      const Vec<A> a = left >= n ? load(p) : load_part(p, left);
-      const Vec<A> b = left >= 2 * n ? load(p + n)
-                       : left > n    ? load_part(p + n, left - n)
-                                     : zero<A>();
-      store(to + i, even_elements(a, b));
-    }
-    return;
-  }
-  if (stride == 3) {
-    for (; i < count; i += n) {
-      const int64_t left = 3 * (count - i) - 2;  // as above
-      const T* const p = from + 3 * i;
-      const auto part = [&](int64_t at) DW_INLINE_LAMBDA {
-        if (left >= at + n) return load(p + at);
-        return left > at ? load_part(p + at, left - at) : zero<A>();
-      };
-      store(to + i, third_elements(part(0), part(n), part(2 * n)));
-    }
-    return;
-  }
   for (; i + n <= count; i += n) store(to + i, load_spaced(from + i * stride, stride));
   if (i < count && count >= n) {  // the last ones, some of them once more
     store(to + i, zero<A>());

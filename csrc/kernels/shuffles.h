@@ -63,6 +63,24 @@ DW_INLINE Vec<A> every_third(Vec<A> a, Vec<A> b, Vec<A> c, int phase) {
   }
   return shifted(shifted(a, b, first), c, second);
 }
+
+// Of `step` adjacent vectors, every step-th element.
+template <int step, class A>
+DW_INLINE Vec<A> spaced_elements(const Vec<A> (&vectors)[step]) {
+  constexpr int n = lanes<A>;
+  Vec<A> elements = vectors[0];
+#pragma GCC unroll 16
+  for (int v = 1; v < step; ++v) {
+    Mask<A> places;  // in those found so far, or in this vector
+#pragma GCC unroll 16
+    for (int i = 0; i < n; ++i) {
+      const int at = i * step, found = v == 1 ? at : i;
+      places[i] = at < v * n ? found : at < (v + 1) * n ? at - (v - 1) * n : 0;
+    }
+    elements = shifted(elements, vectors[v], places);
+  }
+  return elements;
+}
 #endif
 
 // Of three adjacent vectors, every third element.
