@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 import depthwise
-from benchmarks import cases, command, data, machine, report, run
+from benchmarks import cases, command, data, layer, machine, report, run
 from benchmarks import targets as target_lines
 from benchmarks.cases import Case
 from benchmarks.peers import OURS, PEERS
@@ -155,7 +155,7 @@ def measure_halves(
             # A worker reads its inputs anew when their folder is another one.
             alias = folder / dtype
             alias.symlink_to(folder, target_is_directory=True)
-            outcomes = {peer.name: run.load(peer, "inference", half, alias) for peer in peers}
+            outcomes = {peer.name: layer.load(peer, "inference", half, alias) for peer in peers}
             timers: dict[str, Timer] = {
                 "float32": ours(case, folder, threads),
                 OURS: ours(half, alias, threads),
@@ -178,7 +178,7 @@ def peer_outcome(loaded: Mapping[str, Any], ms: float | None) -> dict[str, Any]:
     """What became of a peer on a case: {"ms": ...}, or {"unsupported": ...}, or {"failed": ...}.
 
     Args:
-        loaded: what `run.load` returned; it has a time already where a call takes seconds.
+        loaded: what `layer.load` returned; it has a time already where a call takes seconds.
         ms: its calmest round; infinite if the process was lost, None if it was not timed.
     """
     if ms is None:

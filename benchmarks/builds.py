@@ -21,8 +21,8 @@ from pathlib import Path
 from rich.table import Table
 
 from benchmarks import cases, command, data, report
+from benchmarks.layer import Settings
 from benchmarks.peers import OURS, PEERS
-from benchmarks.run import Settings
 from benchmarks.runtimes import LostError, MissingError, Runtime
 from benchmarks.turns import ANSWER_TIMEOUT, Timer, interleave
 from benchmarks.turns import ask as time_turn

@@ -32,6 +32,7 @@ from benchmarks import calls, command, machine, report, run
 from benchmarks.frameworks import BACKENDS, CHAINS, Chain
 from benchmarks.models import LOAD_TIMEOUT, choose
 from benchmarks.runtimes import LostError, Runtime
+from benchmarks.turns import ANSWER_TIMEOUT
 
 LAYERS = 8
 """Layers in the network."""
@@ -88,7 +89,7 @@ def measure_layer(
                 for piece in (*list(PIECES)[shift:], *list(PIECES)[:shift]):
                     for what in report.MEASUREMENTS:
                         answer = runtime.ask(
-                            run.ANSWER_TIMEOUT, do="time", what=what, piece=piece, seconds=seconds
+                            ANSWER_TIMEOUT, do="time", what=what, piece=piece, seconds=seconds
                         )
                         times[what][piece].append(answer["ms"])
     except LostError as error:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks import command, machine, report, run
+from benchmarks import command, layer, machine, report, run
 from benchmarks.frameworks import APPLICATIONS, BACKENDS, VARIANTS, Application
 from benchmarks.runtimes import LostError, Runtime
 
@@ -136,7 +136,7 @@ def measure_network(
         }
         for variant, runtime in zip(VARIANTS, runtimes, strict=True)
     }
-    run.measure(
+    layer.measure(
         runtimes, outcomes, settings["rounds"], settings["seconds"], lambda: progress[0].advance(progress[1])
     )
     for what in report.MEASUREMENTS:

@@ -26,7 +26,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cases, command, data, limits, machine, report, run
+from benchmarks import cases, command, data, layer, limits, machine, report, run
 from benchmarks.peers import OURS
 from benchmarks.readme import table_of
 from benchmarks.report import FAMILIES, MEASUREMENTS, PASSES, family, rate_share, verdict
@@ -155,7 +155,7 @@ def _measure(
 ) -> dict[str, Any]:
     times = []
     for runtime in both:
-        outcome = run.load(runtime, what, case, folder)
+        outcome = layer.load(runtime, what, case, folder)
         if "program" not in outcome:
             raise RuntimeError(f"{case.name}, {what}: {outcome}")
         with runtime.awake():

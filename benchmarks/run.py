@@ -9,9 +9,8 @@ import argparse
 import contextlib
 import secrets
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import cases as case_lists
-from benchmarks import command, data, limits, machine, report
+from benchmarks import command, layer, limits, machine, report
 from benchmarks.cases import Case
+from benchmarks.layer import Settings
 from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.runtimes import LostError, MissingError, Runtime
 from depthwise.spec import DTYPES
@@ -29,7 +29,6 @@ from depthwise.spec import DTYPES
 RESULTS = Path(__file__).with_name("results")
 
 START_TIMEOUT = 180.0
-ANSWER_TIMEOUT = 120.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,67 +106,6 @@ def choose_peers(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys((OURS, *names)))
 
 
-def prepare(runtime: Runtime, case: Case, folder: Path) -> dict[str, dict[str, Any]]:
-    """Has a runtime load and check a case; returns its outcome so far for each measurement."""
-    outcomes: dict[str, dict[str, Any]] = {}
-    for what in report.MEASUREMENTS:
-        outcomes[what] = load(runtime, what, case, folder)
-        if outcomes[what].get("lost"):
-            # What had been loaded before went with the process.
-            for earlier in [name for name, outcome in outcomes.items() if "program" in outcome]:
-                outcomes[earlier] = load(runtime, earlier, case, folder)
-    return outcomes
-
-
-def load(runtime: Runtime, what: str, case: Case, folder: Path) -> dict[str, Any]:
-    """Has a runtime load and check one measurement of a case; returns its outcome, with no times yet."""
-    try:
-        with runtime.awake():
-            outcome = runtime.ask(
-                ANSWER_TIMEOUT, do="load", what=what, case=case.to_json(), folder=str(folder)
-            )
-    except LostError as error:
-        return {"failed": str(error), "lost": True}
-    slow_ms = outcome.pop("slow_ms", None)
-    if slow_ms is not None:
-        return outcome | {"slow": True, "ms": slow_ms, "rounds_ms": [slow_ms], "calls": [1]}
-    return outcome | {"rounds_ms": [], "calls": []} if "program" in outcome else outcome
-
-
-def measure(
-    runtimes: Sequence[Runtime],
-    outcomes: dict[str, dict[str, dict[str, Any]]],
-    rounds: int,
-    seconds: float,
-    advance: Callable[[], None],
-) -> None:
-    """Times what `prepare` found ready, round by round, and writes into `outcomes`.
-
-    Within a round the runtimes take turns, and each round starts with another one: a slow minute of the machine hits
-    all of them, and nobody always follows the same neighbour.
-    """
-    for turn in range(rounds):
-        shift = turn % max(1, len(runtimes))
-        for runtime in (*runtimes[shift:], *runtimes[:shift]):
-            for what in report.MEASUREMENTS:
-                outcome = outcomes[runtime.name][what]
-                if "rounds_ms" not in outcome or "slow" in outcome:
-                    continue
-                try:
-                    with runtime.awake():
-                        answer = runtime.ask(ANSWER_TIMEOUT, do="time", what=what, seconds=seconds)
-                except LostError as error:
-                    for lost in outcomes[runtime.name].values():
-                        if "rounds_ms" in lost and "slow" not in lost:
-                            lost.clear()
-                            lost["failed"] = str(error)
-                    break
-                outcome["rounds_ms"].append(answer["ms"])
-                outcome["calls"].append(answer["calls"])
-                outcome["ms"] = min(outcome["rounds_ms"])
-            advance()
-
-
 def start(
     names: Sequence[str],
     threads: int,
@@ -238,25 +176,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How cases are timed.
-
-    Attributes:
-        set: what the cases are called together.
-        seed: of all numbers.
-        rounds: how often each runtime has its turn.
-        seconds: for each measurement in each round.
-        threads: of every runtime.
-    """
-
-    set: str
-    seed: int
-    rounds: int
-    seconds: float
-    threads: int
-
-
 def run_cases(
     chosen: Sequence[Case],
     names: Sequence[str],
@@ -267,6 +186,7 @@ def run_cases(
     demanded: Sequence[str] = (OURS,),
     neighbour: Callable[[Case], Case] | None = None,
     limits_every: int = 1,
+    bounds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Times cases on runtimes that it starts and ends, with a bar on the console meanwhile.
 
@@ -280,6 +200,7 @@ def run_cases(
         neighbour: gives the case that ours is timed on right after a case, if any; the case's entry gets an entry
             "neighbour" for it.
         limits_every: before every how many cases the machine's limits are measured; a few seconds each time.
+        bounds: what ratios are held against; close calls have more rounds, see `layer.measure_close`.
 
     Returns:
         JSON values: when, how and on what machine it was taken, the machine's limits, an entry for each case.
@@ -327,9 +248,9 @@ def run_cases(
             except RuntimeError as error:
                 if best_limits is None and index == 0:
                     console.print(str(error), style="yellow", markup=False)
-            entry = measure_case(case, runtimes, settings, lambda: progress.advance(task))
+            entry = layer.measure_case(case, runtimes, settings, lambda: progress.advance(task), bounds)
             if neighbour is not None:
-                entry["neighbour"] = measure_case(
+                entry["neighbour"] = layer.measure_case(
                     neighbour(case), ours, settings, lambda: progress.advance(task)
                 )
             if again is not None:
@@ -338,46 +259,6 @@ def run_cases(
             finish(result, best_limits)
             keep(result)
     return result
-
-
-COPIES = 5
-"""How many arrays of the size of a case's input, and as many of its output's, a process holds at most: what was drawn,
-its own of either for each measurement, and what it computes."""
-
-
-def too_large(case: Case, processes: int, memory: int) -> bool:
-    """Whether so many processes with a case loaded would take more than three quarters of this memory, in bytes."""
-    held = COPIES * (case.cost.bytes_read + case.cost.bytes_written)
-    return 0 < 0.75 * memory < processes * held
-
-
-def measure_case(
-    case: Case, runtimes: Sequence[Runtime], settings: Settings, advance: Callable[[], None]
-) -> dict[str, Any]:
-    """Everything about one case: checks, then times, of every runtime.
-
-    A case that does not fit into memory in all processes at once has one process after the other, which ends before the
-    next one starts: its rounds are not interleaved, and its entry says so with "apart".
-    """
-    apart = too_large(case, len(runtimes), machine.memory_bytes())
-    outcomes: dict[str, dict[str, dict[str, Any]]] = {}
-    with tempfile.TemporaryDirectory(prefix="depthwise-bench-") as folder:
-        data.save(case, settings.seed, Path(folder))
-        for group in [[runtime] for runtime in runtimes] if apart else [runtimes]:
-            if apart:
-                for runtime in runtimes:
-                    runtime.stop()
-            for runtime in group:
-                outcomes[runtime.name] = prepare(runtime, case, Path(folder))
-                advance()
-            measure(group, outcomes, settings.rounds, settings.seconds, advance)
-    return {
-        "case": case.to_json(),
-        "cost": asdict(case.cost),
-        "floor_ms": None,
-        **({"apart": True} if apart else {}),
-        **{what: {name: found[what] for name, found in outcomes.items()} for what in report.MEASUREMENTS},
-    }
 
 
 def finish(result: dict[str, Any], best: limits.Limits | None) -> None:

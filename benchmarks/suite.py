@@ -11,7 +11,7 @@ import argparse
 import json
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from benchmarks import alone, command, machine, memory, report, run, separable, targets
+from benchmarks import alone, command, layer, machine, memory, report, run, separable, targets
 from benchmarks import cases as case_lists
 from benchmarks.cases import Case
 from benchmarks.models import choose
@@ -36,6 +36,7 @@ class Section(NamedTuple):
         rounds: how often each runtime has its turn; 0 where the section settles that itself.
         seconds: for each measurement in each round.
         limits_every: before every how many cases the machine's limits are measured.
+        bounds: of each measurement: the best peer's time over ours that each layer has to reach, if any.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Section(NamedTuple):
     rounds: int
     seconds: float
     limits_every: int = 1
+    bounds: Mapping[str, float] | None = None
 
 
 def _layers(result: dict[str, Any]) -> list[Target]:
@@ -53,17 +55,21 @@ def _table(result: dict[str, Any]) -> list[Target]:
     return [*_layers(result), *targets.against_jax(result)]
 
 
+_LOWEST = {what: bounds.lowest for what, bounds in targets.BOUNDS.items()}
+_LARGE = {what: bounds.large for what, bounds in targets.BOUNDS.items()}
+_RANDOM = dict.fromkeys(targets.BOUNDS, targets.RANDOM)
+
 SECTIONS = {
-    "table": Section("the table", _table, 5, 0.2),
-    "channels_first": Section("the table in channels_first", targets.against_peers, 3, 0.2),
-    "large": Section("RepLKNet's largest kernels", targets.large_kernels, 3, 0.2),
+    "table": Section("the table", _table, 5, 0.2, bounds=_LOWEST),
+    "channels_first": Section("the table in channels_first", targets.against_peers, 3, 0.2, bounds=_LOWEST),
+    "large": Section("RepLKNet's largest kernels", targets.large_kernels, 3, 0.2, bounds=_LARGE),
     # There is no target on the floor here, and there are many small cases.
-    "random": Section("random layers", targets.random_layers, 2, 0.05, limits_every=10),
+    "random": Section("random layers", targets.random_layers, 2, 0.05, limits_every=10, bounds=_RANDOM),
     "memory": Section("memory of a training step", memory.targets, 0, 0.0),
     "alone": Section("dtypes, threads, and tiny calls", alone.targets, 0, 0.1),
     "separable": Section("with a pointwise convolution after it", separable.targets, 0, 0.1),
     # The last one: with `--listed` it takes hours.
-    "listed": Section("listed layers beyond the table", _layers, 3, 0.1),
+    "listed": Section("listed layers beyond the table", _layers, 3, 0.1, bounds=_LOWEST),
 }
 """Every section by the name that `--only` takes, in the order of the run. Rounds and seconds are meant to keep all
 of it, but for `--listed`, within an hour on two CPUs."""
@@ -188,12 +194,13 @@ def measure(
     return run.run_cases(
         choose_cases(name, options, settings["seed"]),
         names,
-        run.Settings(name, settings["seed"], rounds, seconds, threads),
+        layer.Settings(name, settings["seed"], rounds, seconds, threads),
         console,
         keep,
         demanded=names if options.peers else (OURS,),
         neighbour=case_lists.neighbour if name == "random" else None,
         limits_every=section.limits_every,
+        bounds=section.bounds,
     )
 
 

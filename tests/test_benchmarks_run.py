@@ -22,7 +22,7 @@ pytest.importorskip("rich")
 
 from rich.console import Console
 
-from benchmarks import cases, command, data, limits, report, run, worker
+from benchmarks import cases, command, data, layer, limits, report, run, worker
 from benchmarks.cases import Case
 from benchmarks.peers import OURS, OURS_JAX, PEERS
 from benchmarks.peers.base import Peer, Problem, Program
@@ -271,8 +271,8 @@ class TestMeasure:
     def outcomes(
         self, runtimes: list[Runtime], folder: Path, rounds: int
     ) -> dict[str, dict[str, dict[str, Any]]]:
-        found = {runtime.name: run.prepare(runtime, CASE, folder) for runtime in runtimes}
-        run.measure(runtimes, found, rounds, 0.1, lambda: None)
+        found = {runtime.name: layer.prepare(runtime, CASE, folder) for runtime in runtimes}
+        layer.measure(runtimes, found, rounds, 0.1, lambda: None)
         return found
 
     def test_the_calmest_round_counts_for_every_runtime(self, tmp_path: Path) -> None:
@@ -305,6 +305,40 @@ class TestMeasure:
         assert found["ours"]["inference"]["ms"] == 1.0
 
 
+class TestCloseCalls:
+    def entry(self, bound: float, **times: list[float]) -> tuple[dict[str, Any], list[str]]:
+        log: list[str] = []
+        settings = layer.Settings("random", 1, 1, 0.1, 1)
+        runtimes = fakes(log, **times)
+        measured = layer.measure_case(CASE, runtimes, settings, lambda: None, {"inference": bound})
+        return measured["inference"], [line for line in log if line.endswith("time")]
+
+    def test_whoever_decides_a_close_call_has_as_many_rounds_more(self) -> None:
+        for bound in (1.3, 0.8):  # just missed, and just passed
+            found, log = self.entry(
+                bound,
+                ours=[10.0, 9.0, 9.5, 8.0, 9.0],
+                litert=[11.0, 10.5, 7.0, 11.0, 11.0],
+                openvino=[15.0, 14.0, 13.0, 12.0, 16.0],
+                torch=[15.5],
+            )
+            assert found["ours"]["ms"] == 8.0
+            assert found["litert"]["ms"] == 7.0
+            assert found["openvino"]["rounds_ms"] == [15.0, 14.0, 13.0, 12.0, 16.0]
+            assert found["torch"]["rounds_ms"] == [15.5]
+            assert log.count("ours time") == log.count("litert time") == 5
+
+    def test_a_clear_ratio_has_no_more_rounds(self) -> None:
+        for litert in (14.1, 7.1):
+            found, log = self.entry(1.0, ours=[10.0], litert=[litert])
+            assert found["litert"]["rounds_ms"] == [litert]
+            assert log == ["ours time", "litert time"]
+
+    def test_without_a_peer_there_is_nothing_to_decide(self) -> None:
+        found, _ = self.entry(1.0, ours=[10.0])
+        assert found["ours"]["rounds_ms"] == [10.0]
+
+
 class DyingRuntime(FakeRuntime):
     """Dies of training, always."""
 
@@ -317,7 +351,7 @@ class DyingRuntime(FakeRuntime):
 class TestPrepare:
     def test_training_that_kills_the_process_does_not_cost_the_inference_figure(self, tmp_path: Path) -> None:
         log: list[str] = []
-        found = run.prepare(cast("Runtime", DyingRuntime("torch", [], log)), CASE, tmp_path)
+        found = layer.prepare(cast("Runtime", DyingRuntime("torch", [], log)), CASE, tmp_path)
         assert found["training"]["failed"] == "no answer within 120 s"
         assert found["inference"]["program"] == "p"
         assert log == ["torch load", "torch load"]  # the second one in the new process
@@ -330,7 +364,7 @@ class TestRuntimes:
         with Runtime(OURS, 1) as runtime:
             with runtime.awake():
                 assert "depthwise" in runtime.ask(60, do="hello")["versions"]
-            for prepared in run.prepare(runtime, CASE, tmp_path), run.prepare(runtime, CASE, tmp_path):
+            for prepared in layer.prepare(runtime, CASE, tmp_path), layer.prepare(runtime, CASE, tmp_path):
                 assert set(prepared) == set(report.MEASUREMENTS)
                 for outcome in prepared.values():
                     assert outcome["error"] <= data.TOLERANCE["float32"]

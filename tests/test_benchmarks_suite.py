@@ -16,7 +16,7 @@ pytest.importorskip("rich")
 
 from rich.console import Console
 
-from benchmarks import alone, cases, limits, memory, readme, report, run, separable, suite
+from benchmarks import alone, cases, layer, limits, memory, readme, report, run, separable, suite
 from benchmarks.cases import Case
 from benchmarks.peers import OURS, OURS_JAX, PEERS
 from benchmarks.runtimes import MissingError
@@ -128,7 +128,7 @@ class TestRunCases:
             timed([CASE], [OURS, "litert", "jax"], demanded=[OURS, "litert"])
 
     def test_a_case_too_large_for_all_processes_has_one_after_the_other(self, faked: Faked) -> None:
-        held = run.COPIES * (CASE.cost.bytes_read + CASE.cost.bytes_written)
+        held = layer.COPIES * (CASE.cost.bytes_read + CASE.cost.bytes_written)
         for memory_bytes, apart in (
             (math.ceil(2 * held / 0.75), False),
             (math.ceil(2 * held / 0.75) - 1, True),
@@ -145,7 +145,7 @@ class TestRunCases:
                 assert after.index("ours stop") < after.index(f"litert inference {CASE.name}")
 
     def test_unknown_memory_limits_nothing(self) -> None:
-        assert not run.too_large(CASE, 1000, 0)
+        assert not layer.too_large(CASE, 1000, 0)
 
 
 @pytest.fixture
@@ -294,14 +294,14 @@ class TestSuite:
     def test_an_interrupted_section_keeps_its_cases_and_says_so(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        measured = run.measure_case
+        measured = layer.measure_case
 
         def interrupted(case: Case, *rest: Any) -> dict[str, Any]:
             if case == cases.LARGE[1]:
                 raise KeyboardInterrupt
             return measured(case, *rest)
 
-        monkeypatch.setattr(run, "measure_case", interrupted)
+        monkeypatch.setattr(layer, "measure_case", interrupted)
         path = tmp_path / "suite.json"
         with pytest.raises(KeyboardInterrupt):
             suite.main(["--only", "memory,large", "--threads", "1", "--json", str(path)])
