@@ -25,7 +25,7 @@ from benchmarks.targets import Target
 RATES = ((1000, 80e9), (100_000, 20e9))
 LIMITS = limits.Limits(64, 100e9, RATES, RATES)
 CASE = Case(6, 5, 3, (3, 2), (2, 1), multiplier=2, batch=2)
-SETTINGS = run.Settings("table", 1, 2, 0.1, 2)
+SETTINGS = layer.Settings("table", 1, 2, 0.1, 2)
 
 
 class FakeRuntime:
