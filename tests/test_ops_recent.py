@@ -37,6 +37,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     monkeypatch.setattr(ops, "_prepare", prepare)
     monkeypatch.setattr(ops, "_recent", native.Recent())
+    monkeypatch.setattr(ops, "_recent_with_gradients", native.Recent())
     return calls
 
 
@@ -207,3 +208,130 @@ def test_threads_that_make_different_calls() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def gradients_like(given: dict[str, Any]) -> depthwise.Gradients:
+    """Arrays for gradients, of nothing that may be taken for one."""
+    return depthwise.Gradients(*(np.full_like(given[name], np.nan) for name in ("x", "kernel", "bias")))
+
+
+def assert_same_gradients(found: depthwise.Gradients, expected: depthwise.Gradients) -> None:
+    for name, array, right in zip(found._fields, found, expected, strict=True):
+        assert array is not None
+        assert right is not None
+        assert_same_bits(np.asarray(array), right, name)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", ("elu", 0.5), "gelu"])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_a_training_step_made_again_gives_the_same_bits(
+    activation: Any, data_format: str, slow: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = arrays(seed=1), arrays(seed=2)
+    if data_format == "channels_first":
+        for given in (first, second):
+            given["x"] = np.ascontiguousarray(np.moveaxis(given["x"], 3, 1))
+    options: dict[str, Any] = {"activation": activation, "data_format": data_format, "padding": "same"}
+    y, pullback = depthwise.depthwise_conv2d_vjp(**second, **options)
+    dy = np.random.default_rng(3).standard_normal(y.shape).astype(y.dtype)
+    expected = pullback(dy)
+    out = np.empty_like(y)
+    depthwise.depthwise_conv2d_vjp(**first, **options, out=out)
+    whole_way = len(slow)
+    again, pullback = depthwise.depthwise_conv2d_vjp(**second, **options, out=out)
+    # What is kept for the derivative is not the output there, and has to be made.
+    assert len(slow) == whole_way + (1 if activation == "gelu" else 0)
+    assert again is out
+    assert_same_bits(out, y, "y")
+    monkeypatch.setattr(ops, "_check_gradients", None)  # neither is this asked
+    given_out = gradients_like(second)
+    assert pullback(dy, out=given_out) is given_out
+    assert_same_gradients(given_out, expected)
+
+
+@pytest.mark.usefixtures("slow")
+def test_what_the_forward_pass_knows_keeps_nothing_for_gradients() -> None:
+    """gelu's derivative is taken from what a forward pass does not keep."""
+    given = arrays()
+    out = np.empty_like(depthwise.depthwise_conv2d(**given))
+    for _ in range(2):
+        depthwise.depthwise_conv2d(**given, activation="gelu", out=out)
+    y, pullback = depthwise.depthwise_conv2d_vjp(**given, activation="gelu")
+    _, same = depthwise.depthwise_conv2d_vjp(**given, activation="gelu", out=out)
+    assert_same_gradients(same(np.ones_like(y)), pullback(np.ones_like(y)))
+
+
+def test_unusual_memory_for_gradients_is_looked_at() -> None:
+    given = arrays()
+    y, pullback = depthwise.depthwise_conv2d_vjp(**given, activation="relu")
+    dy = np.random.default_rng(3).standard_normal(y.shape).astype(y.dtype)
+    expected = pullback(dy)
+
+    def check(dy: Any, out: depthwise.Gradients) -> None:
+        assert pullback(dy, out=out) is out
+        assert_same_gradients(out, expected)
+
+    check(np.repeat(dy, 2, axis=2)[:, :, ::2], gradients_like(given))
+    check(dy.astype(dy.dtype.newbyteorder()), gradients_like(given))
+    out = gradients_like(given)
+    check(dy, out._replace(x=np.full((*out.x.shape[:3], 10), np.nan, np.float32)[..., ::2]))
+    check(dy, out._replace(kernel=np.asfortranarray(out.kernel)))
+
+    class Mine(np.ndarray[Any, Any]):
+        pass
+
+    check(dy.view(Mine), out._replace(x=out.x.view(Mine)))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": np.zeros((2, 7, 8, 6), np.float32)}, ValueError, "out.x: expected shape"),
+        ({"x": np.zeros((2, 7, 8, 5), np.float64)}, TypeError, "out.x: expected dtype float32"),
+        ({"kernel": np.zeros((3, 2, 2, 5), np.float32)}, ValueError, "out.kernel: expected shape"),
+        ({"bias": np.zeros(20, np.float32)[::2]}, ValueError, "out.bias: expected a contiguous array"),
+        ({"bias": None}, ValueError, "out.bias: expected an array"),
+        (
+            {"kernel": np.broadcast_to(np.zeros((), np.float32), (3, 2, 5, 2))},
+            ValueError,
+            "out.kernel: expected an array that can be written",
+        ),
+        ({"x": [0.0]}, TypeError, "out.x: expected a NumPy array"),
+    ],
+    ids=["shape", "dtype", "kernel", "strided", "no bias", "read-only", "no array"],
+)
+def test_wrong_arrays_for_gradients_are_refused_as_ever(
+    change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    given = arrays()
+    y, pullback = depthwise.depthwise_conv2d_vjp(**given)
+    right = gradients_like(given)
+    pullback(np.ones_like(y), out=right)
+    for array in right:
+        assert array is not None
+        array.fill(np.nan)
+    with pytest.raises(error, match=message):
+        pullback(np.ones_like(y), out=right._replace(**change))
+    for array in right:
+        assert array is not None
+        assert np.isnan(array).all()
+    with pytest.raises(TypeError, match=r"out: expected depthwise.Gradients, got tuple"):
+        pullback(np.ones_like(y), out=tuple(right))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="dy: expected shape"):
+        pullback(np.ones((*y.shape[:3], 1), np.float32), out=right)
+    with pytest.raises(TypeError):
+        pullback(np.ones_like(y, np.float64), out=right)
+
+
+def test_gradients_that_overlap_are_refused_as_ever() -> None:
+    memory = np.ones(2 * 6 * 6 * 8 + 8, np.float32)
+    dy = memory[: 2 * 6 * 6 * 8].reshape(2, 6, 6, 8)
+    x, kernel = np.ones((2, 6, 6, 8), np.float32), np.ones((1, 1, 8, 1), np.float32)
+    _, pullback = depthwise.depthwise_conv2d_vjp(x, kernel)
+    dx = memory[8:].reshape(x.shape)
+    with pytest.raises(ValueError, match=r"out\.x: .* overlaps dy"):
+        pullback(dy, out=depthwise.Gradients(dx, np.empty_like(kernel), None))
+    with pytest.raises(ValueError, match=r"out\.kernel: .* overlaps x"):
+        pullback(dy, out=depthwise.Gradients(np.empty_like(x), x[0, :1, :1, :, None], None))
+    assert (memory == 1).all()
+    assert (x == 1).all()

@@ -80,10 +80,11 @@ NB_MODULE(_native, m) {
       .def("backward", &Plan::backward, nb::arg("x"), nb::arg("kernel"), nb::arg("dy"),
            nb::arg("saved").none(), nb::arg("dx").none(), nb::arg("dkernel").none(),
            nb::arg("dbias").none(), "Write the gradients that are not None.")
-      .def("backward_apart", &Plan::backward_apart, nb::arg("x"), nb::arg("kernel"), nb::arg("dy"),
-           nb::arg("saved").none(), nb::arg("dx"), nb::arg("dkernel"), nb::arg("dbias").none(),
-           "backward() and True, or False and nothing done if a gradient might overlap an input or "
-           "another one.")
+      .def(
+          "backward_plain", &Plan::backward_plain, nb::arg("x"), nb::arg("kernel"),
+          nb::arg("dy").none(), nb::arg("saved").none(), nb::arg("dx").none(),
+          nb::arg("dkernel").none(), nb::arg("dbias").none(),
+          "backward() and True, or False and nothing done if dy or a gradient needs a closer look.")
       .def("forward_at", &Plan::forward_at, nb::arg("x"), nb::arg("kernel"), nb::arg("bias"),
            nb::arg("y"), nb::arg("preactivation"),
            "The same on addresses, each with its strides (csrc/bindings/python.cc).")
@@ -96,11 +97,15 @@ NB_MODULE(_native, m) {
       .def("forward", &Recent::forward, nb::arg("x"), nb::arg("kernel"), nb::arg("bias").none(),
            nb::arg("strides"), nb::arg("padding"), nb::arg("data_format"), nb::arg("dilation_rate"),
            nb::arg("activation").none(), nb::arg("out").none(),
-           "The call into `out` and True, or False and nothing done if it is not known or unusual.")
-      .def("remember", &Recent::remember, nb::arg("plan"), nb::arg("x"), nb::arg("kernel"),
-           nb::arg("bias").none(), nb::arg("strides"), nb::arg("padding"), nb::arg("data_format"),
-           nb::arg("dilation_rate"), nb::arg("activation").none(), nb::arg("out"),
-           "Keep a call whose arguments have been checked.");
+           nb::sig("def forward(self, x: object, kernel: object, bias: object | None, "
+                   "strides: object, padding: object, data_format: object, dilation_rate: object, "
+                   "activation: object | None, out: object | None) -> typing.Any"),
+           "The call into `out`, and what was remembered with it; None and nothing done if it is "
+           "not known or unusual.")
+      .def("remember", &Recent::remember, nb::arg("known"), nb::arg("plan"), nb::arg("x"),
+           nb::arg("kernel"), nb::arg("bias").none(), nb::arg("strides"), nb::arg("padding"),
+           nb::arg("data_format"), nb::arg("dilation_rate"), nb::arg("activation").none(),
+           nb::arg("out"), "Keep a call whose arguments have been checked.");
 
   m.def("bytes_to_multiple", bytes_to_multiple, nb::arg("array"), nb::arg("alignment"),
         "How many bytes into an array's memory the next multiple of `alignment` lies.");

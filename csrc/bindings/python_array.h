@@ -8,6 +8,8 @@
 #define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
 #include <numpy/arrayobject.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <utility>
 
 #include "op.h"
@@ -47,6 +49,19 @@ class ArrayView {
   int64_t size(int axis) const { return PyArray_DIM(array_, axis); }
   // NumPy's number of the dtype; of ml_dtypes' it is given when they are loaded.
   int dtype() const { return PyArray_TYPE(array_); }
+  // Whether it is no subclass's, and has these sizes and this dtype, aligned and in the machine's
+  // order of bytes.
+  bool is_plain(std::initializer_list<int64_t> sizes, int wanted) const {
+    if (array_ == nullptr || !PyArray_CheckExact(array_) || dtype() != wanted || !is_plain() ||
+        rank() != static_cast<int>(sizes.size())) {
+      return false;
+    }
+    return std::equal(sizes.begin(), sizes.end(), PyArray_DIMS(array_));
+  }
+  // The same of one that can be written without a look at its strides.
+  bool takes(std::initializer_list<int64_t> sizes, int wanted) const {
+    return is_plain(sizes, wanted) && is_writable() && is_contiguous();
+  }
   // Aligned, and in the machine's order of bytes.
   bool is_plain() const { return PyArray_ISBEHAVED_RO(array_); }
 

@@ -114,9 +114,14 @@ class Plan {
     run_backward(gradient_arrays(x, kernel, dy, saved, dx, dkernel, dbias));
   }
 
-  bool backward_apart(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved,
+  bool backward_plain(nb::handle x, nb::handle kernel, nb::handle dy, nb::handle saved,
                       nb::handle dx, nb::handle dkernel, nb::handle dbias) const {
-    const GradientArrays views = gradient_arrays(x, kernel, dy, saved, dx, dkernel, dbias);
+    for (const nb::handle array : {dy, dx, dkernel, dbias}) {
+      if (!array.is_none() && !PyArray_CheckExact(array.ptr())) return false;
+    }
+    const GradientArrays views{ArrayView(x),  ArrayView(kernel),  ArrayView(dy),   ArrayView(saved),
+                               ArrayView(dx), ArrayView(dkernel), ArrayView(dbias)};
+    if (!are_plain(views)) return false;
     const ArrayView* const outputs[] = {&views.dx, &views.dkernel, &views.dbias};
     for (const ArrayView* output : outputs) {
       for (const ArrayView* input : {&views.x, &views.kernel, &views.dy, &views.saved}) {
@@ -166,6 +171,28 @@ class Plan {
             ArrayView::writable(dx),
             ArrayView::writable(dkernel),
             ArrayView::writable(dbias)};
+  }
+
+  // Whether these are what this plan's gradients are made of and go into, and nothing about those
+  // that a pullback is given needs a closer look.
+  bool are_plain(const GradientArrays& views) const {
+    const depthwise_params& p = params_;
+    const int64_t results = p.channels * p.multiplier;
+    const int dtype = views.x.dtype();
+    const auto image = [&](const ArrayView& view, bool to_write, int64_t height, int64_t width,
+                           int64_t channels) {
+      const bool first = channels_first();
+      const int64_t row = first ? channels : height, column = first ? height : width;
+      const int64_t last = first ? width : channels;
+      return to_write ? view.takes({p.batch, row, column, last}, dtype)
+                      : view.is_plain({p.batch, row, column, last}, dtype);
+    };
+    return image(views.x, false, p.in_height, p.in_width, p.channels) &&
+           image(views.dy, false, p.out_height, p.out_width, results) &&
+           image(views.dx, true, p.in_height, p.in_width, p.channels) &&
+           views.dkernel.takes({p.kernel_height, p.kernel_width, p.channels, p.multiplier},
+                               dtype) &&
+           (views.dbias.data() == nullptr || views.dbias.takes({results}, dtype));
   }
 
   bool channels_first() const { return params_.layout == DEPTHWISE_CHANNELS_FIRST; }

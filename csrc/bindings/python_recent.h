@@ -17,37 +17,39 @@ class Recent {
   // strides, padding, data_format, dilation_rate, activation
   static constexpr int option_count = 5;
 
-  // Runs the call and returns true, or does nothing and returns false if it is not known, or
-  // anything about its arrays is unusual.
-  bool forward(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle strides,
-               nb::handle padding, nb::handle data_format, nb::handle dilation_rate,
-               nb::handle activation, nb::handle out) const {
-    if (!is_array(x) || !is_array(kernel) || !is_array(out)) return false;
-    if (!bias.is_none() && !is_array(bias)) return false;
+  // Runs the call and returns what was remembered with it, or does nothing and returns None if it
+  // is not known, or anything about its arrays is unusual.
+  nb::object forward(nb::handle x, nb::handle kernel, nb::handle bias, nb::handle strides,
+                     nb::handle padding, nb::handle data_format, nb::handle dilation_rate,
+                     nb::handle activation, nb::handle out) const {
+    if (!is_array(x) || !is_array(kernel) || !is_array(out)) return nb::none();
+    if (!bias.is_none() && !is_array(bias)) return nb::none();
     const ArrayView x_view(x), kernel_view(kernel), bias_view(bias), out_view(out);
     const Options options{strides.ptr(), padding.ptr(), data_format.ptr(), dilation_rate.ptr(),
                           activation.ptr()};
     Key key{options, {}, x_view.dtype()};
-    if (!describe(x_view, 4, &key, 0) || !describe(kernel_view, 4, &key, 4)) return false;
+    if (!describe(x_view, 4, &key, 0) || !describe(kernel_view, 4, &key, 4)) return nb::none();
     if (!bias.is_none() && (!describe(bias_view, 1, &key, 8) || !bias_view.is_contiguous())) {
-      return false;
+      return nb::none();
     }
     const Entry& entry = entries_[key.slot()];
-    if (!(entry.key == key)) return false;
+    if (!(entry.key == key)) return nb::none();
     if (!describe(out_view, 4, &key, 0) || !out_view.is_contiguous() || !out_view.is_writable()) {
-      return false;
+      return nb::none();
     }
     if (!std::equal(entry.out_shape.begin(), entry.out_shape.end(), key.sizes.begin())) {
-      return false;
+      return nb::none();
     }
-    const Plan plan =
-        entry.plan;  // the entry may be another's while this thread is without the GIL
-    return plan.run_apart(x_view, kernel_view, bias_view, out_view);
+    // The entry may be another's while this thread is without the GIL.
+    const Plan plan = entry.plan;
+    nb::object known = entry.known;
+    return plan.run_apart(x_view, kernel_view, bias_view, out_view) ? known : nb::none();
   }
 
-  // Keeps a call whose arguments ops.py has checked, unless one of them may change.
-  void remember(const Plan& plan, nb::handle x, nb::handle kernel, nb::handle bias,
-                nb::handle strides, nb::handle padding, nb::handle data_format,
+  // Keeps a call whose arguments ops.py has checked, unless one of them may change; with it
+  // `known`.
+  void remember(nb::handle known, const Plan& plan, nb::handle x, nb::handle kernel,
+                nb::handle bias, nb::handle strides, nb::handle padding, nb::handle data_format,
                 nb::handle dilation_rate, nb::handle activation, nb::handle out) {
     const std::array<nb::handle, option_count> options{strides, padding, data_format, dilation_rate,
                                                        activation};
@@ -70,6 +72,7 @@ class Recent {
     if (!describe(ArrayView(kernel), 4, &entry.key, 4)) return;
     if (!bias.is_none() && !describe(ArrayView(bias), 1, &entry.key, 8)) return;
     entry.plan = plan;
+    entry.known = nb::borrow(known);
     Entry& place = entries_[entry.key.slot()];
     std::swap(place, entry);  // what it held is let go when the place is in order
   }
@@ -96,6 +99,7 @@ class Recent {
     std::array<nb::object, option_count> kept;  // so that nothing else gets their addresses
     std::array<int64_t, 4> out_shape;
     Plan plan;
+    nb::object known;
   };
 
   static constexpr int slot_bits = 8;

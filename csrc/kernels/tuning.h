@@ -135,11 +135,11 @@ constexpr int64_t evicting_plane_bytes = 4096;
 // 49; 7x7 at stride 1 on 14x14x96, m of 3: 28 and 36.
 constexpr int64_t most_repeated_loads = 4;
 
-// Elements so far apart at most are picked out of whole vectors, not loaded one by one. Two cores of
-// a Zen 4 took, one by one and so, in us, for training steps of 2x2 on 16 of 35x35x5 267 and 193, of
-// 5x5 on 4 of 112x112x5 614 and 511, for 1x1 on channels-first 130x130x8 at stride 5 5.0 and 3.7, at
-// stride 8 3.7 and 2.9, but for 9x9 at stride 12 on it 20.1 and 20.3, at stride 16 on 200x200x4 32
-// and 57.
+// Elements so far apart at most are picked out of whole vectors, not loaded one by one. Two cores
+// of a Zen 4 took, one by one and so, in us, for training steps of 2x2 on 16 of 35x35x5 267 and
+// 193, of 5x5 on 4 of 112x112x5 614 and 511, for 1x1 on channels-first 130x130x8 at stride 5 5.0
+// and 3.7, at stride 8 3.7 and 2.9, but for 9x9 at stride 12 on it 20.1 and 20.3, at stride 16 on
+// 200x200x4 32 and 57.
 constexpr int64_t most_shuffled_stride = 8;
 
 // With a multiplier, the input's gradient of so many channels at most is summed element by element.

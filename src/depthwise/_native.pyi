@@ -2,6 +2,8 @@
 The compiled op. Use it through depthwise.ops; this module checks nothing.
 """
 
+from typing import Any
+
 version: str = ...
 
 class Plan:
@@ -52,18 +54,18 @@ class Plan:
     ) -> None:
         """Write the gradients that are not None."""
 
-    def backward_apart(
+    def backward_plain(
         self,
         x: object,
         kernel: object,
-        dy: object,
+        dy: object | None,
         saved: object | None,
-        dx: object,
-        dkernel: object,
+        dx: object | None,
+        dkernel: object | None,
         dbias: object | None,
     ) -> bool:
         """
-        backward() and True, or False and nothing done if a gradient might overlap an input or another one.
+        backward() and True, or False and nothing done if dy or a gradient needs a closer look.
         """
 
     def forward_at(
@@ -105,13 +107,14 @@ class Recent:
         dilation_rate: object,
         activation: object | None,
         out: object | None,
-    ) -> bool:
+    ) -> Any:
         """
-        The call into `out` and True, or False and nothing done if it is not known or unusual.
+        The call into `out`, and what was remembered with it; None and nothing done if it is not known or unusual.
         """
 
     def remember(
         self,
+        known: object,
         plan: Plan,
         x: object,
         kernel: object,

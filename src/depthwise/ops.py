@@ -8,7 +8,7 @@ are recognised when they come again, before anything else is done.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from depthwise.spec import Spec, check_dtypes, hashable_options
 
 __all__ = ["Gradients", "depthwise_conv2d", "depthwise_conv2d_vjp"]
 
-_recent = Recent()
+_recent, _recent_with_gradients = Recent(), Recent()
 
 
 class Gradients(NamedTuple):
@@ -40,6 +40,7 @@ class _Call(NamedTuple):
     plan: Plan
     output_shape: tuple[int, int, int, int]
     dtype: Dtype
+    saves_output: bool  # the activation's derivative is taken from it
 
 
 def depthwise_conv2d(
@@ -104,7 +105,7 @@ def depthwise_conv2d(
     y = _forward(call, x, kernel, bias, out, None)
     if out is not None:
         _recent.remember(
-            call.plan, x, kernel, bias, strides, padding, data_format, dilation_rate, activation, out
+            call, call.plan, x, kernel, bias, strides, padding, data_format, dilation_rate, activation, out
         )
     return y
 
@@ -157,22 +158,28 @@ def depthwise_conv2d_vjp(
     Raises:
         TypeError, ValueError, MemoryError: as `depthwise_conv2d`; `pullback` for `dy` and its `out` likewise.
     """
-    x, kernel, bias = (
-        arrays.readable("x", x),
-        arrays.readable("kernel", kernel),
-        arrays.readable_bias(bias),
-    )
+    if out is not None:
+        known = _recent_with_gradients.forward(
+            x, kernel, bias, strides, padding, data_format, dilation_rate, activation, out
+        )
+        if known is not None:
+            saved = out if known.saves_output else None
+            return out, functools.partial(
+                _pullback, known, cast("Array", x), cast("Array", kernel), bias is not None, saved
+            )
+    x, kernel, bias = arrays.readable("x", x), arrays.readable("kernel", kernel), arrays.readable_bias(bias)
     call = _prepare(x, kernel, bias, strides, padding, data_format, dilation_rate, activation)
-    info = call.spec.activation.info
-    preactivation = arrays.new(call.output_shape, call.dtype) if info.needs_preactivation else None
-    y = _forward(call, x, kernel, bias, out, preactivation)
-    saved: Array | None = None
-    if preactivation is not None:
-        saved = preactivation
-    elif info.code:  # not linear
+    needs_preactivation = call.spec.activation.info.needs_preactivation
+    saved = arrays.new(call.output_shape, call.dtype) if needs_preactivation else None
+    y = _forward(call, x, kernel, bias, out, saved)
+    if call.saves_output:
         saved = y
         if out is None:
             y.flags.writeable = False
+    if out is not None and not needs_preactivation:
+        _recent_with_gradients.remember(
+            call, call.plan, x, kernel, bias, strides, padding, data_format, dilation_rate, activation, out
+        )
     return y, functools.partial(_pullback, call, x, kernel, bias is not None, saved)
 
 
@@ -206,23 +213,26 @@ def _pullback(
         TypeError: `dy` has another dtype than the output, or `out` is not what a pullback returns.
         ValueError: it has another shape, or `out` cannot take the gradients.
     """
+    if (
+        type(out) is Gradients
+        and has_bias == (out.bias is not None)
+        and call.plan.backward_plain(x, kernel, dy, saved, *out)
+    ):
+        return out
     gradient = arrays.readable("dy", dy)
     if gradient.dtype != call.dtype:
         check_dtypes(y=call.dtype.name, dy=gradient.dtype.name)
     if gradient.shape != call.output_shape:
         call.spec.check_cotangent(gradient.shape, call.output_shape)
     read = x, kernel, gradient, saved
-    given = out is not None
     if out is None:
         dbias = np.empty(kernel.shape[2] * kernel.shape[3], call.dtype) if has_bias else None
         out = Gradients(arrays.new(x.shape, call.dtype), np.empty(kernel.shape, call.dtype), dbias)
     else:
         _check_gradients(out, call, x, kernel, has_bias)
-    if not given or not call.plan.backward_apart(*read, *out):
-        if given:
-            inputs = dict(zip(("x", "kernel", "dy", "y"), read, strict=True))
-            arrays.check_overlaps({f"out.{k}": a for k, a in out._asdict().items()}, inputs)
-        call.plan.backward(*read, *out)
+        inputs = dict(zip(("x", "kernel", "dy", "y"), read, strict=True))
+        arrays.check_overlaps({f"out.{k}": a for k, a in out._asdict().items()}, inputs)
+    call.plan.backward(*read, *out)
     return out
 
 
@@ -290,4 +300,6 @@ def _call(
     output_shape = spec.check_shapes(x_shape, kernel_shape, bias_shape)
     batch, height, width, channels = x_shape
     plan = make_plan(spec, (batch, height, width, channels), dtype)
-    return _Call(spec, plan, output_shape, x_dtype)
+    info = spec.activation.info
+    saves_output = info.code != 0 and not info.needs_preactivation
+    return _Call(spec, plan, output_shape, x_dtype, saves_output)
