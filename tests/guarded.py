@@ -121,6 +121,10 @@ def cases(isa: str, dtype: str) -> Iterator[Case]:
         yield Case((4, 9), (3, 7), channels, padding="same", strides=(1, 2), bias=False)
         yield Case((2, 6), (1, 3), channels, batch=2, multiplier=2, activation="relu6")
         yield Case((3, 5), (2, 2), channels, multiplier=3, padding=1, strides=(2, 1))
+    for apart in range(2, 10):
+        for columns in (1, v - 1, v, v + 1):
+            yield Case((3, apart * columns), (2, 2), 1, strides=(1, apart), activation="relu")
+            yield Case((3, columns + 1), (2, 2), 1, multiplier=apart, padding="same", activation="relu6")
     for width in around_vectors(v):
         for kernel_size, strides in (((1, 1), (1, 1)), ((3, 2), (1, 1)), ((2, 5), (2, 2)), ((4, 3), (1, 3))):
             case = Case((7, width), kernel_size, v // 2, strides=strides, padding="same")

@@ -61,6 +61,21 @@ def test_paddings_and_activations(dtype: str, padding: object) -> None:
     check_within_bounds(Case((6, 7), (3, 5), 5, padding=padding, activation="silu", bias=False), dtype)
 
 
+@pytest.mark.parametrize("apart", range(2, 13))
+def test_elements_that_are_picked_from_between_others(dtype: str, apart: int, isa: str) -> None:
+    """Gradients go plane by plane there, and each plane's elements are so far apart."""
+    vector = lanes(isa, dtype)
+    layouts: tuple[DataFormat, ...] = ("channels_last", "channels_first")
+    for columns in {1, 2, vector - 1, vector, vector + 1, 2 * vector + 3}:
+        case = Case((3, columns * apart), (2, 2), 1, 2, strides=(1, apart), activation="relu")
+        for layout in layouts:
+            check_exactly(replace(case, data_format=layout, padding="same"), dtype)
+        if apart <= 5:
+            many = Case((6, columns + 4), (5, 5), apart, 2, padding="same")
+            check_exactly(replace(many, activation=("leaky_relu", 0.25)), dtype)
+            check_exactly(Case((3, columns + 1), (2, 2), 1, 2, multiplier=apart, activation="relu"), dtype)
+
+
 # More than a block holds: the bits are those of a cut of the image.
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize(
