@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from benchmarks import cases
-from benchmarks.pictures import DPI, INK, OURS_COLOUR, PAPER, WIDTH, WORK, run, write
+from benchmarks.drawing import DPI, INK, OURS_COLOUR, PAPER, WIDTH, WORK, run, write
 from benchmarks.profiles import WHOLE, tiles_rate
 from benchmarks.report import FAMILIES, MEASUREMENTS, family
 from benchmarks.sampling import PARTS

@@ -15,7 +15,7 @@ pytest.importorskip("rich")
 
 from PIL import Image
 
-from benchmarks import limits, pictures
+from benchmarks import drawing, limits, pictures, roofline
 from benchmarks.cases import Case
 from benchmarks.peers import FRONT_ENDS, OURS, PEERS
 from benchmarks.report import MEASUREMENTS, PASSES
@@ -59,7 +59,7 @@ def result() -> dict[str, Any]:
 
 class TestPoints:
     def test_rates_are_operations_over_times_below_the_roof(self, result: dict[str, Any]) -> None:
-        first, second = pictures.points(result, "channels", "inference")
+        first, second = roofline.points(result, "channels", "inference")
         cost = LAST.cost
         assert first.name == LAST.name
         assert first.intensity == pytest.approx(cost.arithmetic_intensity)
@@ -72,8 +72,8 @@ class TestPoints:
         assert first.roof == pytest.approx(roof / 1e9)
 
     def test_training_counts_three_passes_below_the_same_roof(self, result: dict[str, Any]) -> None:
-        forward, _ = pictures.points(result, "channels", "inference")
-        training, _ = pictures.points(result, "channels", "training")
+        forward, _ = roofline.points(result, "channels", "inference")
+        training, _ = roofline.points(result, "channels", "training")
         assert training.ours == pytest.approx(3 * LAST.cost.flops / 0.5 / 1e6)
         assert training.roof == pytest.approx(forward.roof)
         assert training.peer is None
@@ -82,23 +82,36 @@ class TestPoints:
     def test_without_limits_there_is_no_roof(self, result: dict[str, Any]) -> None:
         for found in result["cases"]:
             found["floor_ms"] = None
-        assert {point.roof for point in pictures.points(result, "columns", "inference")} == {None}
+        assert {point.roof for point in roofline.points(result, "columns", "inference")} == {None}
 
 
 class TestPlacing:
     def test_what_is_far_apart_stays_and_what_is_crowded_spreads_about_its_middle(self) -> None:
-        assert pictures.spread([0.0, 5.0, 5.0, 9.0], 1.0) == pytest.approx([0.0, 4.5, 5.5, 9.0])
+        assert drawing.spread([0.0, 5.0, 5.0, 9.0], 1.0) == pytest.approx([0.0, 4.5, 5.5, 9.0])
 
     def test_crowds_that_meet_become_one(self) -> None:
-        placed = pictures.spread([0.0, 0.0, 1.0, 1.0], 1.0)
+        placed = drawing.spread([0.0, 0.0, 1.0, 1.0], 1.0)
         assert placed == pytest.approx([-1.0, 0.0, 1.0, 2.0])
-        assert pictures.spread([], 1.0) == []
+        assert drawing.spread([], 1.0) == []
 
     def test_a_mark_has_a_lane_where_it_hides_none(self) -> None:
         assert pictures.lanes([0.0, 0.5, 0.9, 1.2, 3.0], 1.0, 3) == [0, 1, 2, 0, 0]
 
     def test_where_no_lane_is_free_it_takes_the_one_left_longest_ago(self) -> None:
         assert pictures.lanes([0.0, 0.1, 0.2, 0.3], 1.0, 2) == [0, 1, 0, 1]
+
+
+class TestAxis:
+    def test_names_that_would_leave_the_picture_have_a_longer_axis(self) -> None:
+        short, long = (
+            [roofline.Point(name, intensity, 1.0, None, math.nan, None) for intensity in (1.0, 8.0)]
+            for name in ("7x7x8-k3", "117x117x107-k10x11-s2x3-d2x3-m4-p10.2.4.12-n16-nchw")
+        )
+        [low, near], [_, far] = (roofline._x_limits([found], 10.0) for found in (short, long))
+        assert (low, near) == (0.5, 8.0 * roofline.BEYOND[0])
+        assert far > near
+        assert roofline._x_limits([short, long], 10.0) == (0.5, far)
+        assert roofline._x_limits([long], 0.5) == (0.5, 8.0 * roofline.BEYOND[-1])  # which none fits
 
 
 class TestDraw:
@@ -111,7 +124,7 @@ class TestDraw:
         assert names == ["roofline-channels.png", "roofline-columns.png", "speed.png"]
         for path in out.iterdir():
             with Image.open(path) as picture:
-                assert picture.width == round(pictures.WIDTH * pictures.DPI)
+                assert picture.width == round(drawing.WIDTH * drawing.DPI)
                 assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
     def test_every_style_s_colour_is_in_the_picture(self, result: dict[str, Any], tmp_path: Path) -> None:
@@ -119,7 +132,7 @@ class TestDraw:
         with Image.open(tmp_path / "speed.png") as picture:
             found = {colour for _, colour in picture.convert("RGB").getcolors(2**24) or []}
         for name in ("torch", "torch-nhwc", "litert"):
-            wanted = [int(pictures.STYLES[name][1][at : at + 2], 16) for at in (1, 3, 5)]
+            wanted = [int(drawing.STYLES[name][1][at : at + 2], 16) for at in (1, 3, 5)]
             near = min(sum(abs(a - b) for a, b in zip(colour, wanted, strict=True)) for colour in found)
             assert near <= 8, name
 
@@ -183,5 +196,5 @@ class TestDraw:
             pictures.draw(result, tmp_path)
 
     def test_every_peer_has_a_style_of_its_own(self) -> None:
-        assert set(pictures.STYLES) == set(PEERS) - {OURS, *FRONT_ENDS}
-        assert len(set(pictures.STYLES.values())) == len(pictures.STYLES)
+        assert set(drawing.STYLES) == set(PEERS) - {OURS, *FRONT_ENDS}
+        assert len(set(drawing.STYLES.values())) == len(drawing.STYLES)
