@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -102,11 +102,15 @@ def roofline(result: dict[str, Any], kind: str, beside: Sequence[str]) -> Figure
     Cases of one intensity stand side by side, so that each is a column: its name, its roof, and two rates below. The
     axes are the same for all families that are drawn `beside` each other.
     """
-    panels = {what: found for what in MEASUREMENTS if (found := points(result, kind, what))}
+    families = {
+        other: {what: found for what in MEASUREMENTS if (found := points(result, other, what))}
+        for other in {kind, *beside}
+    }
+    panels = families[kind]
     shown = [point for found in panels.values() for point in found]
     if not shown:
         return None
-    every = [point for other in beside for what in MEASUREMENTS for point in points(result, other, what)]
+    every = [point for other in families.values() for found in other.values() for point in found]
     rates = [
         rate for p in every for rate in (p.ours, p.best, p.roof) if rate is not None and not math.isnan(rate)
     ]
@@ -114,11 +118,16 @@ def roofline(result: dict[str, Any], kind: str, beside: Sequence[str]) -> Figure
 
     left, right, above, below = 0.75, 0.15, 0.7, 0.6
     names = 0.35 + NAME * max(len(point.name) for point in shown)
-    across = len(panels) if max(len(found) for found in panels.values()) <= FEW else 1
+    across = _across(panels)
     width, height = WIDTH / across, names + PANEL + below
     inside = width - left - right
-    named = [found for other in beside for what in MEASUREMENTS if (found := points(result, other, what))]
-    x_limits = _x_limits(named, inside)
+    x_limits = _x_limits(
+        [
+            (found, WIDTH / _across(other) - left - right)
+            for other in families.values()
+            for found in other.values()
+        ]
+    )
     total = above + height * (len(panels) // across)
     figure = Figure(figsize=(WIDTH, total), dpi=DPI, facecolor=PAPER)
     for index, (what, found) in enumerate(panels.items()):
@@ -138,14 +147,19 @@ def roofline(result: dict[str, Any], kind: str, beside: Sequence[str]) -> Figure
     return figure
 
 
-def _x_limits(families: Sequence[Sequence[Point]], width: float) -> tuple[float, float]:
-    """The axis of so many inches: room for the rates of copying on the left, for slanted names on the right."""
-    intensities = [point.intensity for found in families for point in found]
+def _across(panels: Mapping[str, Sequence[Point]]) -> int:
+    """How many of a family's panels stand side by side."""
+    return len(panels) if max(map(len, panels.values()), default=0) <= FEW else 1
+
+
+def _x_limits(panels: Sequence[tuple[Sequence[Point], float]]) -> tuple[float, float]:
+    """The axis of panels, each of so many inches: room for rates of copying on the left, for names on the right."""
+    intensities = [point.intensity for found, _ in panels for point in found]
     low, most = min(intensities) / 2, max(intensities)
     fitting = (
         factor
         for factor in BEYOND
-        if all(_names_fit(found, (low, most * factor), width) for found in families)
+        if all(_names_fit(found, (low, most * factor), width) for found, width in panels)
     )
     return low, most * next(fitting, BEYOND[-1])
 

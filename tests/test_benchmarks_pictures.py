@@ -107,11 +107,25 @@ class TestAxis:
             [roofline.Point(name, intensity, 1.0, None, math.nan, None) for intensity in (1.0, 8.0)]
             for name in ("7x7x8-k3", "117x117x107-k10x11-s2x3-d2x3-m4-p10.2.4.12-n16-nchw")
         )
-        [low, near], [_, far] = (roofline._x_limits([found], 10.0) for found in (short, long))
+        [low, near], [_, far] = (roofline._x_limits([(found, 10.0)]) for found in (short, long))
         assert (low, near) == (0.5, 8.0 * roofline.BEYOND[0])
         assert far > near
-        assert roofline._x_limits([short, long], 10.0) == (0.5, far)
-        assert roofline._x_limits([long], 0.5) == (0.5, 8.0 * roofline.BEYOND[-1])  # which none fits
+        assert roofline._x_limits([(short, 10.0), (long, 10.0)]) == (0.5, far)
+        assert roofline._x_limits([(long, 0.5)]) == (0.5, 8.0 * roofline.BEYOND[-1])  # which none fits
+
+    def test_families_beside_each_other_have_one_axis_whatever_the_width_of_their_panels(
+        self, result: dict[str, Any]
+    ) -> None:
+        """With a few cases a family's panels are half as wide."""
+        many = [{**entry, "case": {**entry["case"], "name": "n" * 40}} for entry in result["cases"][:1] * 9]
+        mixed = {**result, "cases": [*result["cases"], *many]}
+        limits = set()
+        for kind in ("channels", "columns"):
+            figure = roofline.roofline(mixed, kind, ("channels", "columns"))
+            assert figure is not None
+            limits |= {(axes.get_position().width < 0.5, axes.get_xlim()) for axes in figure.axes}
+        assert {narrow for narrow, _ in limits} == {True, False}
+        assert len({axis for _, axis in limits}) == 1
 
 
 class TestDraw:
