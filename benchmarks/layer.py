@@ -116,10 +116,11 @@ def measure_close(
             continue
         if not bound / CLOSE <= judged.ratio <= bound * CLOSE:
             continue
+        times = report.compared_times(entry, what)
         deciding = [
             runtime
             for runtime in runtimes
-            if runtime.name == OURS or entry[what][runtime.name].get("ms", math.inf) <= CLOSE * judged.best_ms
+            if runtime.name == OURS or times.get(runtime.name, math.inf) <= CLOSE * judged.best_ms
         ]
         outcomes = {
             runtime.name: {other: entry[other][runtime.name] for other in report.MEASUREMENTS}

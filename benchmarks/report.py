@@ -68,19 +68,24 @@ def geometric_mean(values: Iterable[float]) -> float | None:
     return math.exp(math.fsum(logarithms) / len(logarithms)) if logarithms else None
 
 
-def verdict(entry: dict[str, Any], what: str) -> Verdict:
-    """Compares ours with the others on one case of a result; our front-ends are neither.
+def compared_times(entry: dict[str, Any], what: str) -> dict[str, float]:
+    """Milliseconds of ours and of the others that it is compared with; our front-ends are neither.
 
     On channels-first images the others are those that were given them so.
     """
     channels_first = entry["case"]["data_format"] == "channels_first"
-    times = {
+    return {
         name: outcome["ms"]
         for name, outcome in entry[what].items()
         if "ms" in outcome
         and name not in FRONT_ENDS
         and (name == OURS or not channels_first or PEERS[name].channels_first)
     }
+
+
+def verdict(entry: dict[str, Any], what: str) -> Verdict:
+    """Compares ours with the others on one case of a result."""
+    times = compared_times(entry, what)
     ours = times.pop(OURS, None)
     best = min(times, key=times.__getitem__) if times else None
     best_ms = times[best] if best is not None else None

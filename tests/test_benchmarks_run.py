@@ -27,6 +27,7 @@ from benchmarks.cases import Case
 from benchmarks.peers import OURS, OURS_JAX, PEERS
 from benchmarks.peers.base import Peer, Problem, Program
 from benchmarks.runtimes import LostError, MissingError, Runtime
+from depthwise.spec import DataFormat
 
 CASE = Case(6, 5, 3, (3, 2), (2, 1), multiplier=2, batch=2)
 RATES = ((1000, 80e9), (100_000, 20e9))
@@ -306,11 +307,14 @@ class TestMeasure:
 
 
 class TestCloseCalls:
-    def entry(self, bound: float, **times: list[float]) -> tuple[dict[str, Any], list[str]]:
+    def entry(
+        self, bound: float, data_format: DataFormat = "channels_last", **times: list[float]
+    ) -> tuple[dict[str, Any], list[str]]:
         log: list[str] = []
+        case = replace(CASE, data_format=data_format)
         settings = layer.Settings("random", 1, 1, 0.1, 1)
         runtimes = fakes(log, **times)
-        measured = layer.measure_case(CASE, runtimes, settings, lambda: None, {"inference": bound})
+        measured = layer.measure_case(case, runtimes, settings, lambda: None, {"inference": bound})
         return measured["inference"], [line for line in log if line.endswith("time")]
 
     def test_whoever_decides_a_close_call_has_as_many_rounds_more(self) -> None:
@@ -333,6 +337,11 @@ class TestCloseCalls:
             found, log = self.entry(1.0, ours=[10.0], litert=[litert])
             assert found["litert"]["rounds_ms"] == [litert]
             assert log == ["ours time", "litert time"]
+
+    def test_who_is_not_compared_decides_nothing(self) -> None:
+        """A library that is given channels last, where images have them first."""
+        found, _ = self.entry(1.0, "channels_first", ours=[10.0] * 5, torch=[11.0] * 5, litert=[10.0])
+        assert found["litert"]["rounds_ms"] == [10.0]
 
     def test_without_a_peer_there_is_nothing_to_decide(self) -> None:
         found, _ = self.entry(1.0, ours=[10.0])
