@@ -22,6 +22,8 @@ CASES = [
     Case((33, 17), (2, 3), 5, batch=16, strides=(2, 2), dilation_rate=(3, 2)),
     Case((64, 64), (1, 1), 100, activation="gelu"),
     Case((5, 20_000), (3, 3), 1, padding="same"),
+    Case((7, 900), (3, 3), 3, padding="same"),
+    Case((37, 90), (5, 4), 14, batch=2, padding="same", dilation_rate=(2, 1)),
 ]
 
 

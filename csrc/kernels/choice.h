@@ -74,6 +74,10 @@ bool takes_adjacent(const depthwise_params& p) {
 // training steps 8133 and 445, 206 and 58, 41 and 39, 55 and 66. 9x9 of 17x17x12 by 2 took 14.3
 // and 9.1, 5x5 of 2 of 90x20x10 by 2 48 and 64. Without copies 3x3 of 112x112x64 by 4 took 456 and
 // 422, training 3137 and 2124, of 40x40x64 by 2 139 and 130; 7x7 of 30x30x128 by 2 542 and 319.
+// Where rows are narrow, results fill vectors that channels do not: one core of a Zen 4 took plane
+// by plane and along channels for 11x3 at stride 2 and dilation 2 of 8 of 10x10x9 by 4 76 and 9,
+// training 266 and 50; for training steps of 3x3 of 10x10x9 by 2 17 and 10, of 10x10x4 by 4 15 and
+// 9, of 20x20x4 by 2 15 and 19, at stride 3 of 60x60x4 by 4 40 and 83, of 60x60x8 by 4 73 and 65.
 template <class T>
 bool takes_planes(const depthwise_params& p) {
   constexpr int64_t n = lanes<Compute<T>>;
@@ -88,6 +92,9 @@ bool takes_planes(const depthwise_params& p) {
   if (p.channels >= n) {
     return (p.multiplier > 1 && !is_wide) || narrow || many_taps ||
            !columns_are_fuller(p, along, n);
+  }
+  if (p.multiplier > 1 && narrow && p.channels * p.multiplier >= n) {
+    if (along.stride < 3 || 2 * p.channels >= n) return true;
   }
   return (narrow && p.multiplier == 1 && 2 * p.channels >= n) ||
          ((narrow || many_taps) && 4 * p.channels >= 3 * n);

@@ -36,11 +36,30 @@ struct PixelBlocks {
     const int64_t least = pixel_block_rows(p);
     const int64_t held = min_of(source_rows(p, least), max_of(1, p.in_height));
     const int64_t fitting = budget / (held * phases.count * pixel) - phases.reach;
-    columns = min_of(max_of(fitting, ceil_div(pixel_tile_rows * lanes<A>, pixel)), p.out_width);
+    columns = min_of(max_of(fitting, least_columns()), p.out_width);
     const int64_t most = min_of(budget / row_elements(), tuning::most_pixel_rows);
     rows = max_of((most - source_rows(p, 1)) / p.stride_height + 1, least);
     rows = min_of(rows, p.out_height);
-    staged = min_of(source_rows(p, rows), max_of(1, p.in_height));
+    stage(p);
+  }
+  // Cuts images into tasks, of which threads have about `tasks`: into rows if they are enough for
+  // all threads, else into columns, where two of them write to a line between them.
+  void share(const depthwise_params& p, int64_t tasks, int64_t threads) {
+    if (tasks <= p.batch || p.out_height == 0 || p.out_width == 0) return;
+    const int64_t most = min_of(ceil_div(tasks, p.batch), p.out_height);
+    int64_t best = INT64_MAX;
+    for (int64_t count = 1, whole = rows; count <= most; ++count) {
+      const int64_t each = min_of(whole, ceil_div(p.out_height, count));
+      const int64_t longest = ceil_div(p.batch * ceil_div(p.out_height, each), threads);
+      const int64_t cost = longest * rows_cost(p, each);
+      if (cost > best) continue;
+      best = cost;
+      rows = each;
+    }
+    const int64_t column_tasks = ceil_div(threads, p.batch * ceil_div(p.out_height, rows));
+    const int64_t least = max_of(ceil_div(p.out_width, column_tasks), least_columns());
+    columns = min_of(columns, round_up(least, 64 / static_cast<int64_t>(sizeof(A))));
+    stage(p);
   }
   int64_t phase_columns() const { return columns + phases.reach; }
   // Elements of a phase of a staged row, and of all of them, with room to overrun.
@@ -49,6 +68,21 @@ struct PixelBlocks {
   // Where in a staged row tap j of the first result is.
   int64_t offset_of(int64_t j) const {
     return phases.slot_of(j) * phase_elements() + phases.shift_of(j) * pixel;
+  }
+
+ private:
+  int64_t least_columns() const { return ceil_div(pixel_tile_rows * lanes<A>, pixel); }
+  // What so many rows of results take, in rows of a whole tile.
+  static int64_t rows_cost(const depthwise_params& p, int64_t count) {
+    constexpr int64_t half = pixel_tile_rows / 2;
+    const int64_t classes = tap_classes(row_axis(p)), each = ceil_div(count, classes);
+    const int64_t halves = each % pixel_tile_rows;
+    const int64_t left = each < half ? 2 * each : (half + 1) * ceil_div(halves, half);
+    const int64_t between = (p.kernel_height - 1) * p.dilation_height / p.stride_height;
+    return classes * (each - halves + left) + between;
+  }
+  void stage(const depthwise_params& p) {
+    staged = min_of(source_rows(p, rows), max_of(1, p.in_height));
   }
 };
 

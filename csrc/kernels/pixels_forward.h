@@ -8,17 +8,29 @@
 
 namespace depthwise::DW_ISA {
 
-// Along channels a pixel takes a whole vector. Two cores of a Zen 5 took, along channels and along
-// pixels, for 3x3 on 2 images of 56x56 with 5 channels 14.5 and 6.4 us, with 8 15.8 and 8, with 9
-// 14.5 and 9.1, with 13 14.8 and 12.3; 7x7 with 9 35.8 and 33.4, with 13 36 and 46; at stride 2,
-// where columns are moved one by one, 3x3 with 8 7.5 and 6.0, with 13 7.7 and 7.7; 9x9 with 7 25.6
-// and 20.1, with 9 23.9 and 26.2. With 17 or 20, of two vectors, small images took longer.
+// Along channels a pixel takes a whole vector, or two. Two cores of a Zen 5 took, along channels
+// and along pixels, for 3x3 on 2 images of 56x56 with 5 channels 14.5 and 6.4 us, with 8 15.8 and
+// 8; at stride 2, where columns are moved one by one, 3x3 with 8 7.5 and 6.0; 9x9 with 7 25.6
+// and 20.1. Two of a Zen 4, whose vectors take two steps, for 3x3 on 60x60 with 11 channels 13.0
+// and 9.6, with 14 13.0 and 10.8, for 7x7 with 12 35.4 and 27.3, for 5x5 on 5 of 130x130x11 412 and
+// 328; at stride 2 on 60x60x9 11.0 and 9.7, 7x7 on 112x112x11 40.6 and 43.9; for 5x5 on 60x60x20 31
+// and 25, for 9x9 on 60x60x17 88 and 59, but for 3x3 on 112x112x17 45 and 50, for 5x5 on
+// 28x28x24 8.2 and 9.1. With few rows tiles are half empty: 5x5 on 10x80x13 7.1 and 8.7, on
+// 14x14x20 3.6 and 4.4, on 14x56x12 7.2 and 6.6.
+template <class T>
+bool pixels_pay(const depthwise_params& p) {
+  constexpr int64_t n = lanes<Compute<T>>;
+  const int64_t pixel = p.channels * p.multiplier;
+  const int64_t most = p.stride_width == 1 ? 7 : 6;  // eighths of a vector
+  const int64_t rows = p.out_height / tap_classes(row_axis(p));
+  if (8 * pixel <= (rows >= 12 ? most : most - 2) * n) return true;
+  const bool many_taps = p.kernel_height * p.kernel_width >= 20;
+  return p.stride_width == 1 && rows >= 16 && many_taps && pixel > n && 4 * pixel <= 5 * n;
+}
 template <class T>
 bool takes_pixels(const depthwise_params& p) {
   using A = Compute<T>;
-  const int64_t eighths = p.stride_width == 1 ? 5 : 4;
-  const bool pays = 8 * p.channels * p.multiplier <= eighths * lanes<A>;
-  if (p.layout != DEPTHWISE_CHANNELS_LAST || !pays) return false;
+  if (p.layout != DEPTHWISE_CHANNELS_LAST || !pixels_pay<T>(p)) return false;
   // What does not fit would be staged over and over; rows and columns far apart are few.
   if (source_rows(p, pixel_block_rows(p)) > tuning::most_pixel_rows ||
       (p.kernel_width - 1) * p.dilation_width > 16 * (p.in_width + p.kernel_width)) {
@@ -154,11 +166,10 @@ bool pixels_forward(const Call& call) {
     return false;
   }
 
-  const PixelBlocks<A> blocks(p);
+  PixelBlocks<A> blocks(p);
+  blocks.share(p, call.tasks, call.threads);
   const int64_t column_blocks = ceil_div(p.out_width, blocks.columns);
-  const int64_t block_rows =
-      min_of(blocks.rows, row_block(p.out_height, p.batch * column_blocks, call.tasks));
-  const int64_t row_blocks = ceil_div(p.out_height, block_rows);
+  const int64_t row_blocks = ceil_div(p.out_height, blocks.rows);
   int64_t* const offsets = memory.as<int64_t>();
   for (int64_t j = 0; j < p.kernel_width; ++j) offsets[j] = blocks.offset_of(j);
   const auto is_dense = [&](const depthwise_image_strides& s) {
@@ -187,8 +198,8 @@ bool pixels_forward(const Call& call) {
     PixelBlock block{};
     block.column = task % column_blocks * blocks.columns;
     block.columns = min_of(blocks.columns, p.out_width - block.column);
-    block.begin = task / column_blocks % row_blocks * block_rows;
-    block.rows = min_of(block_rows, p.out_height - block.begin);
+    block.begin = task / column_blocks % row_blocks * blocks.rows;
+    block.rows = min_of(blocks.rows, p.out_height - block.begin);
     const int64_t image = task / column_blocks / row_blocks, elements = blocks.row_elements();
     ScratchLayout scratch;
     const int64_t rows_at = scratch.add<const A*>(source_rows(p, block.rows));
