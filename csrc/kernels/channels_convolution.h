@@ -17,8 +17,8 @@ namespace depthwise::DW_ISA {
 // the same tiles: rows of the source then serve both. 0 where there is no such row.
 inline int64_t pair_shift(const AxisPlan& rows) {
   const int64_t tap = max_of(1, rows.tap_step), result = max_of(1, rows.result_step);
-  if (tap % result == 0) return 1;
-  return result % tap == 0 && result / tap < rows.taps ? result / tap : 0;
+  const int64_t shift = result / greatest_common_divisor(tap, result);
+  return shift == 1 || shift < rows.taps ? shift : 0;
 }
 
 // The zeros of clipped tiles, and how many elements these go over. There are none where taps may
