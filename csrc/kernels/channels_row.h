@@ -10,10 +10,18 @@ namespace depthwise::DW_ISA {
 // Columns of a dense tile, at least: of a row that is cut into several, and of one that is itself
 // shorter, which has one tile. One core of a Zen 4 took column by column and in one tile for 3x3 on
 // 8 of 3x3x1024 39 us and 20, training 180 and 143, on 8 of 2x2x1024 14 and 9; for 9x9 at strides 1
-// and 3 on 16 of 7x7x602 641 and 433. Sums of two columns of a single row wait for each other: 5x4
-// without padding on 8 of 5x5x512 9.6 and 11.9.
+// and 3 on 16 of 7x7x602 641 and 433. (Sums of two columns of a single row wait for each other: 5x4
+// without padding on 8 of 5x5x512 9.6 and 11.9.)
 constexpr int least_tile_columns = 4;
 constexpr int narrowest_tile_columns = 2;
+
+// Of rows of this plan, by themselves or in pairs, which sum in the same order so. Single ones have
+// few sums to go on with: 3x3 on 3x3x1024 took 6.5 us and 5.4 with AVX2, at stride 2 on 8 of
+// 6x6x512 22 and 27.
+inline int64_t narrowest_row(const AxisPlan& plan) {
+  if (tile_rows == 2) return narrowest_tile_columns;
+  return plan.result_step == plan.tap_step ? least_tile_columns - 1 : least_tile_columns;
+}
 
 // The dense tiles of `narrowest_tile_columns` to `tile_columns` columns that are `stride` taps
 // apart.
@@ -44,7 +52,7 @@ inline constexpr DenseTiles<S> dense_tiles =
 // cannot be used.
 template <class S, bool repeated>
 const DenseTiles<S>* choose_dense_tiles(const AxisPlan& plan, int rows, bool can_clip) {
-  if (plan.count < narrowest_tile_columns + (rows == 1 ? 1 : 0)) return nullptr;
+  if (plan.count < narrowest_row(plan)) return nullptr;
   if (!can_clip && plan.is_clipped()) return nullptr;
   if (plan.result_step == plan.tap_step) {
     if constexpr (tile_rows == 2) {
