@@ -166,13 +166,21 @@ def _x_limits(panels: Sequence[tuple[Sequence[Point], float]]) -> tuple[float, f
 
 def _names_fit(found: Sequence[Point], x_limits: tuple[float, float], width: float) -> bool:
     """Whether the slanted names of these cases end within an axis of so many inches."""
+    return _beyond(found, _name_places(found, x_limits, width), width) <= 0
+
+
+def _name_places(found: Sequence[Point], x_limits: tuple[float, float], width: float) -> list[float]:
+    """Where names begin, about their cases, in inches from the left end of the axis."""
     low, high = map(math.log10, x_limits)
     inches = width / (high - low)
-    begins = spread([math.log10(point.intensity) for point in found], NAME_GAP / inches)
+    return spread([(math.log10(point.intensity) - low) * inches for point in found], NAME_GAP)
+
+
+def _beyond(found: Sequence[Point], places: Sequence[float], width: float) -> float:
+    """How many inches names reach beyond the right end of the axis."""
     per_letter = NAME / math.tan(math.radians(SLANT))
-    return all(
-        (begin - low) * inches + per_letter * len(point.name) <= width
-        for begin, point in zip(begins, found, strict=True)
+    return max(
+        place + per_letter * len(point.name) - width for point, place in zip(found, places, strict=True)
     )
 
 
@@ -225,12 +233,17 @@ def _size(size: int) -> str:
 
 
 def _columns(axes: Axes, found: Sequence[Point], width: float) -> None:
-    """Names above, joined to their cases' roofs; our rate and the best peer's on a line."""
+    """Names above, joined to their cases' roofs; our rate and the best peer's on a line.
+
+    Where they would not all end within the axis, which has its limits, names are moved to the left.
+    """
     (x_low, x_high), (_, y_high) = axes.get_xlim(), axes.get_ylim()
     inches = width / math.log10(x_high / x_low)
     logarithms = [math.log10(point.intensity) for point in found]
     columns = [10**x for x in spread(logarithms, BESIDE / inches)]
-    names = [10**x for x in spread(logarithms, NAME_GAP / inches)]
+    places = _name_places(found, (x_low, x_high), width)
+    left = max(0.0, _beyond(found, places, width))
+    names = [x_low * 10 ** ((place - left) / inches) for place in places]
     for point, x, name_x in zip(found, columns, names, strict=True):
         rates = [rate for rate in (point.ours, point.best) if not math.isnan(rate)]
         top = max([*rates, *([point.roof] if point.roof is not None else [])])

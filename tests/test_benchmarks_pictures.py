@@ -101,6 +101,11 @@ class TestPlacing:
         assert pictures.lanes([0.0, 0.1, 0.2, 0.3], 1.0, 2) == [0, 1, 0, 1]
 
 
+def entry_intensity(entry: dict[str, Any]) -> float:
+    cost = entry["cost"]
+    return cost["flops"] / (cost["bytes_read"] + cost["bytes_written"])
+
+
 class TestAxis:
     def test_names_that_would_leave_the_picture_have_a_longer_axis(self) -> None:
         short, long = (
@@ -112,6 +117,24 @@ class TestAxis:
         assert far > near
         assert roofline._x_limits([(short, 10.0), (long, 10.0)]) == (0.5, far)
         assert roofline._x_limits([(long, 0.5)]) == (0.5, 8.0 * roofline.BEYOND[-1])  # which none fits
+
+    def test_names_that_no_axis_fits_are_moved_to_the_left(self, result: dict[str, Any]) -> None:
+        names = {point.name for point in roofline.points(result, "channels", "inference")}
+        entries = [entry for entry in result["cases"] if entry["case"]["name"] in names]
+        crowd = [{**entry, "case": {**entry["case"], "name": "n" * 40}} for entry in entries] * 26
+        figure = roofline.roofline({**result, "cases": crowd}, "channels", ())
+        assert figure is not None
+        per_letter = roofline.NAME / math.tan(math.radians(roofline.SLANT))
+        for axes in figure.axes:
+            (low, high), width = axes.get_xlim(), axes.get_position().width * drawing.WIDTH
+            assert high == max(entry_intensity(entry) for entry in entries) * roofline.BEYOND[-1]
+            ends = [
+                math.log(text.get_position()[0] / low) / math.log(high / low) * width + 40 * per_letter
+                for text in axes.texts
+                if text.get_rotation() == roofline.SLANT
+            ]
+            assert len(ends) == len(crowd)
+            assert max(ends) == pytest.approx(width)
 
     def test_families_beside_each_other_have_one_axis_whatever_the_width_of_their_panels(
         self, result: dict[str, Any]
