@@ -103,7 +103,7 @@ class TestPlacing:
 
 def entry_intensity(entry: dict[str, Any]) -> float:
     cost = entry["cost"]
-    return cost["flops"] / (cost["bytes_read"] + cost["bytes_written"])
+    return float(cost["flops"] / (cost["bytes_read"] + cost["bytes_written"]))
 
 
 class TestAxis:
@@ -121,7 +121,7 @@ class TestAxis:
     def test_names_that_no_axis_fits_are_moved_to_the_left(self, result: dict[str, Any]) -> None:
         names = {point.name for point in roofline.points(result, "channels", "inference")}
         entries = [entry for entry in result["cases"] if entry["case"]["name"] in names]
-        crowd = [{**entry, "case": {**entry["case"], "name": "n" * 40}} for entry in entries] * 26
+        crowd = [{**entry, "case": {**entry["case"], "name": "n" * 40}} for entry in entries] * 40
         figure = roofline.roofline({**result, "cases": crowd}, "channels", ())
         assert figure is not None
         per_letter = roofline.NAME / math.tan(math.radians(roofline.SLANT))
