@@ -287,6 +287,14 @@ struct RowSource {
     if (h >= 0 && h < height) ahead.add(rows, h, width, channels, at);
   }
 
+  // The first columns of a row whose channels can be read in whole vectors: what comes after them
+  // goes to lanes that nobody reads, as long as it is of the row.
+  int64_t whole_columns(const ImageView<T>& view) const {
+    if (view.channel != 1 || view.column <= 0) return 0;
+    const int64_t beyond = round_up(channels, lanes<A>) - channels;
+    return max_of(0, width - ceil_div(beyond, view.column));
+  }
+
   [[gnu::noinline]] void stage(A* row, int64_t h) {
     const T* from = image.data + h * image.row;
     const bool transposes = image.column == 1 && image.channel != 1 && channels >= lanes<A> / 2 &&
@@ -314,11 +322,19 @@ struct RowSource {
       return;
     }
     int64_t w = 0;
-    if (image.channel == 1 && image.column > 0 && channels < lanes<A> &&
-        activation == DEPTHWISE_LINEAR) {
-      // What comes after the channels goes to lanes that nobody reads, as long as it is of the row.
-      const int64_t end = (width - 1) * image.column + channels - lanes<A>;
-      for (; w * image.column <= end; ++w, row += pitch) store(row, load(from + w * image.column));
+    if (activation == DEPTHWISE_LINEAR) {
+      for (const int64_t end = whole_columns(image); w < end; ++w, row += pitch) {
+        const T* const x = from + w * image.column;
+        for (int64_t i = 0; i < channels; i += lanes<A>) store(row + i, load(x + i));
+      }
+    } else if (activation == DEPTHWISE_RELU) {
+      const int64_t end = min_of(whole_columns(image), whole_columns(saved));
+      for (; w < end; ++w, row += pitch) {
+        const T *const dy = from + w * image.column, *const y = s + w * saved.column;
+        for (int64_t i = 0; i < channels; i += lanes<A>) {
+          store(row + i, load(y + i) > zero<A>() ? load(dy + i) : zero<A>());
+        }
+      }
     }
     for (; w < width; ++w, row += pitch) {
       convert_gradient(row, from + w * image.column, image.channel, s + w * saved.column,
