@@ -254,10 +254,13 @@ bool stage_pays(const depthwise_params& p, const depthwise_image_strides& source
   }
   constexpr int line = 64, sets = 64;
   int lines[sets] = {};
-  const int64_t columns = min_of(tile_columns + p.kernel_width - 1, p.in_width);
-  for (int64_t i = 0; i < min_of(p.kernel_height, p.in_height); ++i) {
+  const int64_t rows = min_of(p.kernel_height, ceil_div(p.in_height, p.dilation_height));
+  const int64_t columns =
+      min_of(tile_columns + p.kernel_width - 1, ceil_div(p.in_width, p.dilation_width));
+  for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < columns; ++j) {
-      if (++lines[(i * row + j * column) / line & (sets - 1)] > tuning::evicting_lines) return true;
+      const int64_t at = i * p.dilation_height * row + j * p.dilation_width * column;
+      if (++lines[at / line & (sets - 1)] > tuning::evicting_lines) return true;
     }
   }
   return false;

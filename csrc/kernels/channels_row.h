@@ -15,6 +15,9 @@ namespace depthwise::DW_ISA {
 constexpr int least_tile_columns = 4;
 constexpr int narrowest_tile_columns = 2;
 
+// Columns of each class that a dilation divides a row into, at least.
+constexpr int least_class_columns = tile_rows == 2 ? narrowest_tile_columns : least_tile_columns;
+
 // Of rows of this plan, by themselves or in pairs, which sum in the same order so. Single ones have
 // few sums to go on with: 3x3 on 3x3x1024 took 6.5 us and 5.4 with AVX2, at stride 2 on 8 of
 // 6x6x512 22 and 27.
