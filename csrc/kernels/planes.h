@@ -36,6 +36,33 @@ struct Window {
   int64_t column_first, column_step, columns, column_extent;
 };
 
+// Rows of a window that fill no more than a vector, picked out of two vectors of the plane.
+template <class A>
+class ShortRow {
+ public:
+  static bool takes(const TapRange& columns, int64_t step, int64_t pitch) {
+    const int64_t count = columns.end - columns.begin;
+    return pitch <= n && count > 0 && (count - 1) * step + 1 < 2 * n;
+  }
+  ShortRow(const TapRange& columns, int64_t step) {
+    const int64_t reach = (columns.end - columns.begin - 1) * step + 1;
+    first_ = lanes_between<A>(0, min_of(reach, n));
+    second_ = lanes_between<A>(0, max_of(0, reach - n));
+    for (int i = 0; i < n; ++i) {  // the last lane is a zero
+      const bool is_inside = i >= columns.begin && i < columns.end;
+      places_[i] = is_inside ? (i - columns.begin) * step : 2 * n - 1;
+    }
+  }
+  DW_INLINE Vec<A> load_from(const A* p) const {
+    return shifted(load_some(p, first_), load_some(p + n, second_), places_);
+  }
+
+ private:
+  static constexpr int64_t n = lanes<A>;
+  SomeLanes<A> first_, second_;
+  Mask<A> places_;
+};
+
 // Writes `window` of `plane` to `to`, whose rows are `pitch` >= window.columns apart; the rest of
 // each row is zero. `to` may be overrun by less than a vector. With an activation, the values are
 // multiplied by its derivative at `saved`; `line` has room for a row.
@@ -49,6 +76,23 @@ template <class T>
       inside(window.column_first, window.column_step, window.columns, window.column_extent);
   const int64_t count = columns.end - columns.begin;
   const int64_t w = window.column_first + columns.begin * window.column_step;
+  if constexpr (is_compute_type<T> && can_shift<A>) {
+    const bool gates = activation == DEPTHWISE_RELU && saved.column == 1;
+    if (plane.column == 1 && (activation == DEPTHWISE_LINEAR || gates) &&
+        ShortRow<A>::takes(columns, window.column_step, pitch)) {
+      const ShortRow<A> row(columns, window.column_step);
+      for (int64_t r = 0; r < window.rows; ++r, to += pitch) {
+        Vec<A> v = zero<A>();
+        if (r >= rows.begin && r < rows.end) {
+          const int64_t h = window.row_first + r * window.row_step;
+          v = row.load_from(plane.data + h * plane.row + w);
+          if (gates) v = row.load_from(saved.data + h * saved.row + w) > zero<A>() ? v : zero<A>();
+        }
+        store(to, v);
+      }
+      return;
+    }
+  }
   for (int64_t r = 0; r < window.rows; ++r, to += pitch) {
     if (r < rows.begin || r >= rows.end || count == 0) {
       fill_zero(to, pitch);
