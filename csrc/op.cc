@@ -154,6 +154,15 @@ double multiply_adds(const depthwise_params& p) {
          static_cast<double>(p.kernel_width);
 }
 
+// Elements that the image has more than the results.
+double elements_beyond(const depthwise_params& p) {
+  const double image = static_cast<double>(p.in_height) * static_cast<double>(p.in_width);
+  const double results = static_cast<double>(p.out_height) * static_cast<double>(p.out_width) *
+                         static_cast<double>(p.multiplier);
+  const double beyond = image > results ? image - results : 0;
+  return static_cast<double>(p.batch) * static_cast<double>(p.channels) * beyond;
+}
+
 // The first kernel that takes this direction and these parameters; null for none.
 const Kernel* find_kernel(Direction direction, const depthwise_params& p) {
   const KernelSet set = kernels_of(isa_in_use().load(std::memory_order_relaxed)).of(p.dtype);
@@ -169,9 +178,9 @@ const Kernel* find_kernel(Direction direction, const depthwise_params& p) {
 depthwise_status run(const Kernel* kernel, Call call) {
   if (kernel == nullptr) return DEPTHWISE_INVALID_PARAMS;  // the columns family takes everything
   const depthwise_params& p = *call.params;
-  const double macs = multiply_adds(p);
-  const bool may_share = macs >= static_cast<double>(tuning::serial_macs);
-  const bool is_brief = macs < static_cast<double>(tuning::brief_macs);
+  const double work = multiply_adds(p) + elements_beyond(p);
+  const bool may_share = work >= static_cast<double>(tuning::serial_work);
+  const bool is_brief = work < static_cast<double>(tuning::brief_work);
   if (may_share) succession.begin();
   call.threads =
       may_share && (!is_brief || threads_are_awake() || succession.is_close()) ? num_threads() : 1;

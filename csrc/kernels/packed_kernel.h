@@ -124,7 +124,7 @@ struct PackedKernel {
   }
   static int threads_for(const depthwise_params& p, int threads) {
     const int64_t weights = p.kernel_height * p.kernel_width * p.channels * p.multiplier;
-    return weights >= tuning::serial_macs ? threads : 1;
+    return weights >= tuning::serial_work ? threads : 1;
   }
 
   template <class T>

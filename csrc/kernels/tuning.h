@@ -9,15 +9,18 @@
 
 namespace depthwise::tuning {
 
-// Below this many multiply-adds a call stays on the caller's thread: waking a second one costs
-// about as much as the work.
-constexpr int64_t serial_macs = 40'000;
+// Below this many multiply-adds and elements that the image has more than the results a call stays
+// on the caller's thread: sharing costs about as much as the work. Two cores of a Zen 4 took,
+// without these elements and with them, in us, for 3x3 at stride 3 on 40x40x20 5.5 and 3.9, training
+// steps 20 and 14, for 1x1 at stride 2 on 40x40x30 3.9 and 3.0, 17 and 11, for 2x3 at strides 2 and
+// 3 on 3 of channels-first 57x23x6 10.8 and 6.7, 53 and 31.
+constexpr int64_t serial_work = 40'000;
 
 // Below this many it does so unless some calls have followed each other closely, so that threads
 // are awake or worth waking. Waking one takes 6 us of the caller's time, and 20 to 40 us until it
 // comes: then so much work is done. 3x3 on 14x14x512, called from NumPy 200 us after the last call,
 // took 62 us waking a thread and 36 on one (medians of three runs on a busy Zen 5).
-constexpr int64_t brief_macs = 1'500'000;
+constexpr int64_t brief_work = 1'500'000;
 constexpr int64_t close_nanoseconds = 100'000;
 constexpr int64_t close_calls = 3;
 
