@@ -76,7 +76,7 @@ class ChannelsForward {
   bool make_weights() {
     return kernel_.pack(static_cast<const T*>(call_.kernel), p_, call_.threads) &&
            bias_.pack(static_cast<const T*>(call_.bias), outputs_) &&
-           plans_.make_forward(p_, least_class_columns) &&
+           plans_.make_forward(p_, least_class_columns(p_)) &&
            clipped_.make(plans_, kernel_, p_, p_.in_height, call_.threads);
   }
 

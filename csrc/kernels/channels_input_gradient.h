@@ -248,7 +248,7 @@ class InputGradient {
   // How rows are made: everything but the weights.
   bool plan(const Call& call, bool may_be_direct, bool fetches) {
     const depthwise_params& p = *call.params;
-    if (!plans_.make_gradient(p, least_class_columns) ||
+    if (!plans_.make_gradient(p, least_class_columns(p)) ||
         !clipped_.make(plans_, *weights_, p, p.out_height, call.threads)) {
       return false;
     }

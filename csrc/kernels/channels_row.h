@@ -15,15 +15,24 @@ namespace depthwise::DW_ISA {
 constexpr int least_tile_columns = 4;
 constexpr int narrowest_tile_columns = 2;
 
-// Columns of each class that a dilation divides a row into, at least.
-constexpr int least_class_columns = tile_rows == 2 ? narrowest_tile_columns : least_tile_columns;
-
-// Of rows of this plan, by themselves or in pairs, which sum in the same order so. Single ones have
-// few sums to go on with: 3x3 on 3x3x1024 took 6.5 us and 5.4 with AVX2, at stride 2 on 8 of
-// 6x6x512 22 and 27.
-inline int64_t narrowest_row(const AxisPlan& plan) {
+// Of rows by themselves or in pairs, which sum in the same order so; `touch`: whose results are one
+// tap apart. Single ones have few sums to go on with: 3x3 on 3x3x1024 took 6.5 us and 5.4 with
+// AVX2, at stride 2 on 8 of 6x6x512 22 and 27.
+constexpr int64_t narrowest_row(bool touch) {
   if (tile_rows == 2) return narrowest_tile_columns;
-  return plan.result_step == plan.tap_step ? least_tile_columns - 1 : least_tile_columns;
+  return touch ? least_tile_columns - 1 : least_tile_columns;
+}
+inline int64_t narrowest_row(const AxisPlan& plan) {
+  return narrowest_row(plan.result_step == plan.tap_step);
+}
+
+// Columns of each class that a dilation divides a row into, at least. One core of a Zen 4 took with
+// classes of four columns at least and of these, in us, for 3x3 at dilation 2 on 4 of 7x7x256 20
+// and 12, training 81 and 62, for 6x6 on 6 of 93x6x53 328 and 138, for 5x5 at stride 2 and dilation
+// 3 on 4 of 20x20x256 107 and 65; with AVX2 the first two 22 and 20, 305 and 174, but with three at
+// stride 3 and dilation 2 on 18x18x240 10 and 12.
+inline int64_t least_class_columns(const depthwise_params& p) {
+  return narrowest_row(p.stride_width == 1);
 }
 
 // The dense tiles of `narrowest_tile_columns` to `tile_columns` columns that are `stride` taps

@@ -36,7 +36,11 @@ struct Window {
   int64_t column_first, column_step, columns, column_extent;
 };
 
-// Rows of a window that fill no more than a vector, picked out of two vectors of the plane.
+// Rows of a window that fill no more than a vector, picked out of two vectors of the plane. One
+// core of a Zen 4 took span by span and so, in us, for 2x3 at strides 2 and 3 on 3 of
+// channels-first 57x23x6 21 and 11, training 76 and 53, for 3x3 on 60x12x5 4.8 and 4.0, at stride 3
+// on 4 of 30x30x5 14 and 8. Rows of two to four vectors, each picked so, gained nothing: 3x3 on 4
+// of 28x28x3 4.2 and 4.1.
 template <class A>
 class ShortRow {
  public:

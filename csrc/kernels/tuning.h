@@ -11,9 +11,9 @@ namespace depthwise::tuning {
 
 // Below this many multiply-adds and elements that the image has more than the results a call stays
 // on the caller's thread: sharing costs about as much as the work. Two cores of a Zen 4 took,
-// without these elements and with them, in us, for 3x3 at stride 3 on 40x40x20 5.5 and 3.9, training
-// steps 20 and 14, for 1x1 at stride 2 on 40x40x30 3.9 and 3.0, 17 and 11, for 2x3 at strides 2 and
-// 3 on 3 of channels-first 57x23x6 10.8 and 6.7, 53 and 31.
+// without these elements and with them, in us, for 3x3 at stride 3 on 40x40x20 5.5 and 3.9,
+// training steps 20 and 14, for 1x1 at stride 2 on 40x40x30 3.9 and 3.0, 17 and 11, for 2x3 at
+// strides 2 and 3 on 3 of channels-first 57x23x6 10.8 and 6.7, 53 and 31.
 constexpr int64_t serial_work = 40'000;
 
 // Below this many it does so unless some calls have followed each other closely, so that threads
@@ -119,8 +119,9 @@ constexpr int64_t least_fetched_vectors = 16;
 // tile has more lines than this in one of the 64 sets of a first-level cache of 8 to 12 ways. Two
 // cores of a Zen 4 took staged and in place, in us, for 5x5 on 14x14x1024 (60 lines in one set) 74
 // and 138, for 7x7 on 7x7x1024 (49) 31 and 44; for 5x5 on 28x28x512 (30) 123 and 100, on 14x14x512
-// 38 and 31; for 3x3 on 28x28x1024 (30) 154 and 162, on 14x14x1024 43 and 40. Kernels of
-// `evicting_taps` and more are not: 27x27 on 14x14x512 took 243 and 208.
+// 38 and 31; for 3x3 on 28x28x1024 (30) 154 and 162, on 14x14x1024 43 and 40; one core for 7x7 at
+// stride 3 and dilation 2 on 48x48x256 140 and 196. Kernels of `evicting_taps` and more are not:
+// 27x27 on 14x14x512 took 243 and 208.
 constexpr int64_t staged_reuse = 4;
 constexpr int64_t evicting_lines = 32;
 
