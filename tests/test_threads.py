@@ -25,7 +25,7 @@ CASES = [
     Case((7, 900), (3, 3), 3, padding="same"),
     Case((37, 90), (5, 4), 14, batch=2, padding="same", dilation_rate=(2, 1)),
     Case((25, 9), (4, 7), 33, strides=(1, 2)),
-    Case((60, 5), (3, 4), 53, batch=2, padding="same", dilation_rate=2),
+    Case((60, 5), (3, 4), 53, batch=2, padding="same", dilation_rate=(2, 2)),
     Case((57, 23), (2, 3), 6, batch=7, strides=(2, 3), padding=((1, 0), (1, 1)), activation="relu"),
 ]
 
