@@ -38,6 +38,7 @@ class TapGradient {
         direct_dz_(is_compute_type<T> &&
                    RowSource<T>::can_be_direct(outputs_, 1, p_.dy.channel, p_.activation)),
         copies_(direct_x_ ? 1 : RowSource<T>::staged_copies(p_)),
+        halves_(has_half_vectors && copies_ == p_.multiplier),
         widths_(widest()),
         sized_(ChannelBlocks::of(p_.channels, ceil_div(lanes<A>, p_.multiplier),
                                  ceil_div(block_outputs(), p_.multiplier))),
@@ -267,7 +268,7 @@ class TapGradient {
         asked = strides_ ? AskedInSums::input : AskedInSums::input_and_saved;
       }
       sum_rows(p, x, dz, columns.first, outputs, begin, end, sums.dkernel != nullptr, asked,
-               partial(part - round, block), pitch_);
+               partial(part - round, block), pitch_, halves_);
       if (with_dx) {
         // The rows of the input that begin in these rows of the output, which are here already.
         const int64_t from = begin == 0 ? 0 : min_of(begin * p.stride_height, p.in_height);
@@ -295,16 +296,15 @@ class TapGradient {
       const int64_t outputs = (channels_.end(b) - channels_.begin(b)) * p_.multiplier;
       const A* const sums = partial(0, b) + tap * pitch_;
       A* const rounds = partial(round_, b) + tap * pitch_;  // after the parts, if there are several
-      for (int64_t slot = 0; slot < outputs; slot += lanes<A>) {
+      over_slots<A>(outputs, halves_, [&](int64_t channel, int64_t slot, bool is_half) {
         Vec<A> sum = follows ? load(rounds + slot) : zero<A>();
         for (int64_t i = 0; i < count; ++i) sum += load(sums + i * part_elements_ + slot);
         if (is_followed) {
           store(rounds + slot, sum);
-          continue;
+          return;
         }
-        const int64_t channel = outputs >= lanes<A> ? min_of(slot, outputs - lanes<A>) : 0;
-        store_part(row + first + channel, sum, min_of(lanes<A>, outputs));
-      }
+        store_part(row + first + channel, sum, min_of(is_half ? lanes<A> / 2 : lanes<A>, outputs));
+      });
     }
     if (!is_followed) place(tap, row);
     return true;
@@ -336,6 +336,7 @@ class TapGradient {
   int64_t outputs_, taps_, rows_, dx_reach_;
   bool fetches_, strides_, direct_x_, direct_dz_;
   int64_t copies_;
+  bool halves_;  // whether half a vector of results is summed as that: not where they are repeated
   Widths widths_;
   ChannelBlocks sized_;  // by sizes alone: what rows and parts go by
   GradientRows block_rows_;

@@ -10,12 +10,15 @@
 
 namespace depthwise::DW_ISA {
 
-// Calls each(channel, slot) for every vector of a block. The last one overlaps the one before it;
-// its sums have a place of their own.
+// Calls each(channel, slot, is_half) for every vector of a block. The last one, half a one where
+// that is enough and there are `halves`, overlaps the one before it; its sums have a place of their
+// own.
 template <class A>
-void over_slots(int64_t channels, auto&& each) {
+void over_slots(int64_t channels, bool halves, auto&& each) {
   for (int64_t slot = 0; slot < channels; slot += lanes<A>) {
-    each(channels >= lanes<A> ? min_of(slot, channels - lanes<A>) : 0, slot);
+    const bool is_half = halves && channels - slot <= lanes<A> / 2;
+    const int64_t size = is_half ? lanes<A> / 2 : lanes<A>;
+    each(channels >= size ? min_of(slot, channels - size) : 0, slot, is_half);
   }
 }
 
@@ -43,29 +46,48 @@ void add_ahead(Ahead& ahead, const depthwise_params& p, const RowSource<T>& x,
 // have columns beside those of the sums, these begin at column `first`.
 template <class T>
 void add_outputs_alone(const depthwise_params& p, RowSource<T>& dz, int64_t first, Compute<T>* bias,
-                       int64_t channels, int64_t begin, int64_t end) {
+                       int64_t channels, bool halves, int64_t begin, int64_t end) {
   using A = Compute<T>;
+  const int64_t classes = tap_classes(column_axis(p));
   for (int64_t h = begin; h < end; ++h) {
     const A* const row = dz.template row<A>(h) + first * dz.pitch;
-    over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
-      store(bias + slot, plus_outputs(load(bias + slot), row + channel, dz.pitch, p.out_width,
-                                      tap_classes(column_axis(p))));
+    over_slots<A>(channels, halves, [&](int64_t channel, int64_t slot, bool is_half) {
+      const auto add = [&]<class V>(V sum) {
+        store_as(bias + slot, plus_outputs(sum, row + channel, dz.pitch, p.out_width, classes));
+      };
+      is_half ? add(load_as<HalfVec<A>>(bias + slot)) : add(load(bias + slot));
     });
   }
 }
+
+// What adds the taps of a row up: of whole vectors, and of halves where there are any.
+template <class A>
+struct TapSumsChoices {
+  TapSumsChoice<A> whole, half{};
+
+  TapSumsChoices(const TapSums<A>& sums, int64_t taps, bool repeated, bool halves)
+      : whole(choose_tap_sums<Vec<A>, false>(sums, taps)) {
+    if constexpr (repeats_on_load<A>(2)) {
+      if (repeated) whole = choose_tap_sums<Vec<A>, true>(sums, taps);
+    }
+    if constexpr (has_half_vectors) {
+      if (halves) half = choose_tap_sums<HalfVec<A>, false>(sums, taps);
+    }
+  }
+};
 
 // Sums for all taps and channels, and the outputs' own, over the output rows [begin, end) of one
 // image.
 template <class T>
 void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
-                  int64_t first_column, TapSums<Compute<T>> s, int64_t channels, int64_t begin,
-                  int64_t end, AskedInSums asked) {
+                  int64_t first_column, TapSums<Compute<T>> s, int64_t channels, bool halves,
+                  int64_t begin, int64_t end, AskedInSums asked) {
   using A = Compute<T>;
   const Axis rows = row_axis(p);
   A *const partial = s.partial, *const bias = s.bias;
   const int64_t asks = ceil_div(channels, lanes<A>) * max_of(1, p.out_width / outputs_at_once);
   // Row i of taps and the `count` - 1 rows after it.
-  const auto run = [&](TapSumsFunction<A> function, int64_t i, int64_t count, int64_t first,
+  const auto run = [&](const TapSumsChoices<A>& choices, int64_t i, int64_t count, int64_t first,
                        int64_t last) {
     // A few rows of all channels at a time, which the first-level cache keeps, but so many outputs
     // that loading and storing the sums does not count.
@@ -88,52 +110,51 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
       }
       Asking asking(ahead, 0, max_of(x.width, dz.width), s.row_count * asks);
       s.asking = ahead.count > 0 ? &asking : nullptr;
-      over_slots<A>(channels, [&](int64_t channel, int64_t slot) {
+      over_slots<A>(channels, halves, [&](int64_t channel, int64_t slot, bool is_half) {
+        const TapSumsChoice<A>& choice = is_half ? choices.half : choices.whole;
         s.channel = channel;
         s.partial = partial + i * s.row_pitch + s.tap * s.tap_pitch + slot;
         s.bias = is_first ? bias + slot : nullptr;
-        function(s);
+        (count == 1 ? choice.one : choice.many)(s);
       });
     }
   };
   // The first row of taps adds the outputs that it meets to their own sum.
   const TapRange met = outputs_of_tap(rows, 0);
-  add_outputs_alone(p, dz, first_column, bias, channels, begin, min_of(end, met.begin));
+  add_outputs_alone(p, dz, first_column, bias, channels, halves, begin, min_of(end, met.begin));
   for (s.tap = 0; s.tap < p.kernel_width;) {
     const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
-    TapSumsChoice<A> choice = choose_tap_sums<A, false>(s.columns, taps);
-    if constexpr (repeats_on_load<A>(2)) {
-      if (x.repeats_on_load()) choice = choose_tap_sums<A, true>(s.columns, taps);
-    }
+    const TapSumsChoices<A> choices(s, taps, x.repeats_on_load(), halves);
     for (int64_t i = 0; i < p.kernel_height;) {
-      const int64_t count = i + choice.rows <= p.kernel_height ? choice.rows : 1;
+      const int64_t most = choices.whole.rows, count = i + most <= p.kernel_height ? most : 1;
       // The rows of outputs that all these rows of taps meet, then what single ones meet besides.
       const TapRange first = outputs_of_tap(rows, i);
       const TapRange last = outputs_of_tap(rows, i + count - 1);
       const int64_t from = max_of(begin, first.begin), to = max_of(from, min_of(end, last.end));
-      run(count == 1 ? choice.one : choice.many, i, count, from, to);
+      run(choices, i, count, from, to);
       for (int64_t k = 0; count > 1 && k < count; ++k) {
         const TapRange single = outputs_of_tap(rows, i + k);
         const int64_t first_row = max_of(begin, single.begin), last_row = min_of(end, single.end);
-        run(choice.one, i + k, 1, first_row, min_of(from, last_row));
-        run(choice.one, i + k, 1, max_of(to, first_row), last_row);
+        run(choices, i + k, 1, first_row, min_of(from, last_row));
+        run(choices, i + k, 1, max_of(to, first_row), last_row);
       }
       i += count;
     }
     s.tap += taps;
   }
-  add_outputs_alone(p, dz, first_column, bias, channels, max_of(begin, met.end), end);
+  add_outputs_alone(p, dz, first_column, bias, channels, halves, max_of(begin, met.end), end);
 }
 
-// One block of channels over one part. `partial`: [taps + 1][pitch], the last row for the bias.
+// One block of channels over one part. `partial`: [taps + 1][pitch], the last row for the bias;
+// `halves`: see over_slots().
 template <class T>
 void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int64_t first_column,
               int64_t channels, int64_t begin, int64_t end, bool kernel_wanted, AskedInSums asked,
-              Compute<T>* partial, int64_t pitch) {
+              Compute<T>* partial, int64_t pitch, bool halves) {
   using A = Compute<T>;
   A* const bias = partial + p.kernel_height * p.kernel_width * pitch;
   if (!kernel_wanted) {
-    add_outputs_alone(p, dz, first_column, bias, channels, begin, end);
+    add_outputs_alone(p, dz, first_column, bias, channels, halves, begin, end);
     return;
   }
   TapSums<A> s{};
@@ -147,7 +168,7 @@ void sum_rows(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz, int6
   s.tap_pitch = pitch;
   s.row_pitch = p.kernel_width * pitch;
   s.bias = bias;
-  add_all_taps(p, x, dz, first_column, s, channels, begin, end, asked);
+  add_all_taps(p, x, dz, first_column, s, channels, halves, begin, end, asked);
 }
 
 }  // namespace depthwise::DW_ISA

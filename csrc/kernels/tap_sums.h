@@ -42,11 +42,11 @@ struct TapSums {
 };
 
 // A row of outputs added to `sum`, in the order in which add_row() goes over them.
-template <class A>
-DW_INLINE Vec<A> plus_outputs(Vec<A> sum, const A* dz, int64_t z_pitch, int64_t outputs,
+template <class V, class A>
+DW_INLINE V plus_outputs(V sum, const A* dz, int64_t z_pitch, int64_t outputs,
                               int64_t classes) {
   for (int64_t first = 0; first < min_of(classes, outputs); ++first) {
-    for (int64_t w = first; w < outputs; w += classes) sum += load(dz + w * z_pitch);
+    for (int64_t w = first; w < outputs; w += classes) sum += load_as<V>(dz + w * z_pitch);
   }
   return sum;
 }
@@ -55,13 +55,13 @@ DW_INLINE Vec<A> plus_outputs(Vec<A> sum, const A* dz, int64_t z_pitch, int64_t 
 // element is loaded once for all the taps and outputs that it belongs to. With `clipped`, only the
 // elements [begin, end) meet the input. The outputs' own sum, which the bias's gradient is made of,
 // takes no loads here; where nobody wants it, one of many additions.
-template <int together, int stride, bool clipped, class A, int rows, int taps>
-DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], Vec<A>& sum, const A* const (&x)[rows],
-                           int64_t x_step, const auto& elements, const A* dz, int64_t z_step,
-                           int64_t begin, int64_t end) {
-  Vec<A> g[together];
+template <int together, int stride, bool clipped, class V, class A, int rows, int taps>
+DW_INLINE void add_outputs(V (&sums)[rows][taps], V& sum, const A* const (&x)[rows], int64_t x_step,
+                           const auto& element, const A* dz, int64_t z_step, int64_t begin,
+                           int64_t end) {
+  V g[together];
 #pragma GCC unroll 8
-  for (int u = 0; u < together; ++u) g[u] = load(dz + u * z_step);
+  for (int u = 0; u < together; ++u) g[u] = load_as<V>(dz + u * z_step);
 #pragma GCC unroll 8
   for (int u = 0; u < together; ++u) sum += g[u];
 #pragma GCC unroll 32
@@ -71,7 +71,7 @@ DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], Vec<A>& sum, const A* con
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
-      const Vec<A> value = in_register(elements(x[i] + c * x_step));
+      const V value = in_register(element(x[i] + c * x_step));
 #pragma GCC unroll 8
       for (int u = 0; u < together; ++u) {
         const int q = c - u * stride;
@@ -83,9 +83,9 @@ DW_INLINE void add_outputs(Vec<A> (&sums)[rows][taps], Vec<A>& sum, const A* con
 
 // One row of outputs whose taps are elements apart as in add_outputs(): every `classes`-th output
 // in turn, so that they are so with a dilation, too.
-template <int stride, class A, int rows, int taps>
-DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], Vec<A>& sum, const A* const (&x)[rows],
-                       const auto& elements, const A* dz, const TapSums<A>& s) {
+template <int stride, class V, class A, int rows, int taps>
+DW_INLINE void add_row(V (&sums)[rows][taps], V& sum, const A* const (&x)[rows],
+                       const auto& element, const A* dz, const TapSums<A>& s) {
   const Axis& a = s.columns;
   const int64_t tap = s.tap, classes = s.classes, x_pitch = s.x_pitch, z_pitch = s.z_pitch;
   const int64_t x_step = a.dilation * x_pitch, z_step = classes * z_pitch;
@@ -99,12 +99,12 @@ DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], Vec<A>& sum, const A* const (
       for (int i = 0; i < rows; ++i) from[i] = x[i] + position * x_pitch;
       const int64_t last = position + (reach - 1) * a.dilation;
       if (position >= 0 && last < a.in) {
-        add_outputs<together, stride, false>(sums, sum, from, x_step, elements, g, z_step, 0,
+        add_outputs<together, stride, false>(sums, sum, from, x_step, element, g, z_step, 0,
                                              reach);
       } else {
         const int64_t begin = position >= 0 ? 0 : ceil_div(-position, a.dilation);
         const int64_t end = position >= a.in ? 0 : ceil_div(a.in - position, a.dilation);
-        add_outputs<together, stride, true>(sums, sum, from, x_step, elements, g, z_step, begin,
+        add_outputs<together, stride, true>(sums, sum, from, x_step, element, g, z_step, begin,
                                             end);
       }
       position += together * stride * a.dilation;
@@ -124,24 +124,33 @@ DW_INLINE void add_row(Vec<A> (&sums)[rows][taps], Vec<A>& sum, const A* const (
 }
 
 // `stride` elements of the input from one output to the next, each a tap apart (1 to 3); 0 for any
-// other stride and dilation, where each element is loaded once per tap.
-template <int rows, int taps, int stride, bool repeated, class A>
+// other stride and dilation, where each element is loaded once per tap. V: whole vectors or halves.
+template <class V, int rows, int taps, int stride, bool repeated, class A>
 [[gnu::noinline]] void add_taps(const TapSums<A>& given) {
   const TapSums<A> s = given;
   const Elements<repeated, A> elements(s.channel, s.channels, s.multiplier);
+  const auto element = [&](const A* at) DW_INLINE_LAMBDA {
+    if constexpr (repeated) {
+      return elements(at);
+    } else {
+      return load_as<V>(at);
+    }
+  };
   const Axis a = s.columns;
   const int64_t x_pitch = s.x_pitch, z_pitch = s.z_pitch;
-  Vec<A> sums[rows][taps];
+  V sums[rows][taps];
   for (int i = 0; i < rows; ++i) {
-    for (int q = 0; q < taps; ++q) sums[i][q] = load(s.partial + i * s.row_pitch + q * s.tap_pitch);
+    for (int q = 0; q < taps; ++q) {
+      sums[i][q] = load_as<V>(s.partial + i * s.row_pitch + q * s.tap_pitch);
+    }
   }
-  Vec<A> sum = s.bias != nullptr ? load(s.bias) : zero<A>();
+  V sum = s.bias != nullptr ? load_as<V>(s.bias) : V{};
   for (int64_t h = 0; h < s.row_count; ++h) {
     const A* x[rows];
     for (int i = 0; i < rows; ++i) x[i] = s.x[h * rows + i] + elements.offset;
     const A* const dz = s.dz[h] + s.channel;
     if constexpr (stride > 0) {
-      add_row<stride>(sums, sum, x, elements, dz, s);
+      add_row<stride>(sums, sum, x, element, dz, s);
     } else {
       if (s.bias != nullptr) sum = plus_outputs(sum, dz, z_pitch, a.out, s.classes);
 #pragma GCC unroll 8
@@ -149,20 +158,20 @@ template <int rows, int taps, int stride, bool repeated, class A>
         const TapRange outputs = outputs_of_tap(a, s.tap + q);
         const int64_t shift = (s.tap + q) * a.dilation - a.pad;
         for (int64_t w = outputs.begin; w < outputs.end; ++w) {
-          const Vec<A> g = load(dz + w * z_pitch);
+          const V g = load_as<V>(dz + w * z_pitch);
           const int64_t at = (w * a.stride + shift) * x_pitch;
 #pragma GCC unroll 8
-          for (int i = 0; i < rows; ++i) sums[i][q] = fma(elements(x[i] + at), g, sums[i][q]);
+          for (int i = 0; i < rows; ++i) sums[i][q] = fma(element(x[i] + at), g, sums[i][q]);
         }
       }
     }
   }
   for (int i = 0; i < rows; ++i) {
     for (int q = 0; q < taps; ++q) {
-      store(s.partial + i * s.row_pitch + q * s.tap_pitch, sums[i][q]);
+      store_as(s.partial + i * s.row_pitch + q * s.tap_pitch, sums[i][q]);
     }
   }
-  if (s.bias != nullptr) store(s.bias, sum);
+  if (s.bias != nullptr) store_as(s.bias, sum);
 }
 
 template <class A>
@@ -175,29 +184,30 @@ struct TapSumsChoice {
   int rows;
 };
 
-template <int taps, int stride, bool repeated, class A>
+template <class V, int taps, int stride, bool repeated, class A>
 inline constexpr TapSumsChoice<A> tap_sums_choice = {
-    add_taps<gradient_rows_for(taps), taps, stride, repeated, A>,
-    add_taps<1, taps, stride, repeated, A>, gradient_rows_for(taps)};
+    add_taps<V, gradient_rows_for(taps), taps, stride, repeated, A>,
+    add_taps<V, 1, taps, stride, repeated, A>, gradient_rows_for(taps)};
 
-template <int stride, bool repeated, class A>
+template <class V, int stride, bool repeated, class A>
 TapSumsChoice<A> choose_tap_sums(int64_t taps) {
   static constexpr TapSumsChoice<A> choices[gradient_columns] = {
-      tap_sums_choice<1, stride, repeated, A>, tap_sums_choice<2, stride, repeated, A>,
-      tap_sums_choice<3, stride, repeated, A>, tap_sums_choice<4, stride, repeated, A>,
-      tap_sums_choice<5, stride, repeated, A>, tap_sums_choice<6, stride, repeated, A>,
-      tap_sums_choice<7, stride, repeated, A>, tap_sums_choice<8, stride, repeated, A>,
+      tap_sums_choice<V, 1, stride, repeated, A>, tap_sums_choice<V, 2, stride, repeated, A>,
+      tap_sums_choice<V, 3, stride, repeated, A>, tap_sums_choice<V, 4, stride, repeated, A>,
+      tap_sums_choice<V, 5, stride, repeated, A>, tap_sums_choice<V, 6, stride, repeated, A>,
+      tap_sums_choice<V, 7, stride, repeated, A>, tap_sums_choice<V, 8, stride, repeated, A>,
   };
   return choices[taps - 1];
 }
 
-template <class A, bool repeated>
-TapSumsChoice<A> choose_tap_sums(const Axis& columns, int64_t taps) {
-  const int64_t step = tap_classes(columns) * columns.stride;
-  if (step == columns.dilation) return choose_tap_sums<1, repeated, A>(taps);
-  if (step == 2 * columns.dilation) return choose_tap_sums<2, repeated, A>(taps);
-  if (step == 3 * columns.dilation) return choose_tap_sums<3, repeated, A>(taps);
-  return choose_tap_sums<0, repeated, A>(taps);
+template <class V, bool repeated, class A>
+TapSumsChoice<A> choose_tap_sums(const TapSums<A>& sums, int64_t taps) {
+  const Axis& columns = sums.columns;
+  const int64_t step = sums.classes * columns.stride;
+  if (step == columns.dilation) return choose_tap_sums<V, 1, repeated, A>(taps);
+  if (step == 2 * columns.dilation) return choose_tap_sums<V, 2, repeated, A>(taps);
+  if (step == 3 * columns.dilation) return choose_tap_sums<V, 3, repeated, A>(taps);
+  return choose_tap_sums<V, 0, repeated, A>(taps);
 }
 
 }  // namespace depthwise::DW_ISA

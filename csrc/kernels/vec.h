@@ -72,6 +72,26 @@ using Vec = typename VecTypes<A>::type;
 template <class A>
 using Mask = typename VecTypes<A>::mask;  // all ones or all zeros in each lane
 
+// Half as many lanes. Where a core computes two such vectors at once, or one whole one, the half
+// that a few channels leave over takes half the time; elsewhere they would have to be compiled, too.
+template <class A>
+struct HalfVecTypes;
+template <>
+struct HalfVecTypes<float> {
+  typedef float type __attribute__((vector_size(DW_VECTOR_BYTES / 2)));
+};
+template <>
+struct HalfVecTypes<double> {
+  typedef double type __attribute__((vector_size(DW_VECTOR_BYTES / 2)));
+};
+template <class A>
+using HalfVec = typename HalfVecTypes<A>::type;
+#if defined(__AVX512F__)
+constexpr bool has_half_vectors = true;
+#else
+constexpr bool has_half_vectors = false;
+#endif
+
 template <class To, class From>
 DW_INLINE To bit_cast(From from) {
   static_assert(sizeof(To) == sizeof(From));
@@ -143,6 +163,17 @@ DW_INLINE Vec<double> load(const double* p) {
   Vec<double> v;
   __builtin_memcpy(&v, p, sizeof(v));
   return v;
+}
+// Vectors of any size.
+template <class V, class A>
+DW_INLINE V load_as(const A* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+template <class V, class A>
+DW_INLINE void store_as(A* p, V v) {
+  __builtin_memcpy(p, &v, sizeof(v));
 }
 DW_INLINE void store(float* p, Vec<float> v) { __builtin_memcpy(p, &v, sizeof(v)); }
 DW_INLINE void store(double* p, Vec<double> v) { __builtin_memcpy(p, &v, sizeof(v)); }
