@@ -201,7 +201,14 @@ struct RowSource {
   // Whether rows are given out with fewer elements than results, or fewer than fill a vector: for
   // tiles that load as many as there are.
   bool repeats_on_load() const { return copies < multiplier || (direct && channels < lanes<A>); }
-  static int64_t staged_pitch(int64_t channels) { return round_up(channels, lanes<A>); }
+  // Whole vectors, and one more where columns would evict each other.
+  static int64_t staged_pitch(int64_t channels) {
+    const int64_t pitch = round_up(channels, lanes<A>);
+    return evicts(pitch) ? pitch + lanes<A> : pitch;
+  }
+  static bool evicts(int64_t elements) {
+    return elements * static_cast<int64_t>(sizeof(A)) % tuning::evicting_bytes == 0;
+  }
   // Bytes of scratch for a ring over `channels` channels, with their copies.
   static int64_t ring_bytes(int64_t rows, int64_t width, int64_t channels) {
     const int64_t pitch = staged_pitch(channels);
@@ -222,7 +229,8 @@ struct RowSource {
     copies = staged;
     // Columns that touch there, and do not cross too many lines, touch here: a row is one run.
     const bool touches = copies == 1 && image.channel == 1 && image.column == channels;
-    const bool is_dense = touches && channels >= lanes<A> && channels % (lanes<A> / 2) == 0;
+    const bool is_dense =
+        touches && channels >= lanes<A> && channels % (lanes<A> / 2) == 0 && !evicts(channels);
     pitch = is_dense ? channels : staged_pitch(channels * copies);
     ring_rows = rows;
     ring_row = rows_touch ? width * pitch : row_elements(width, pitch);

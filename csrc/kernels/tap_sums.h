@@ -43,8 +43,7 @@ struct TapSums {
 
 // A row of outputs added to `sum`, in the order in which add_row() goes over them.
 template <class V, class A>
-DW_INLINE V plus_outputs(V sum, const A* dz, int64_t z_pitch, int64_t outputs,
-                              int64_t classes) {
+DW_INLINE V plus_outputs(V sum, const A* dz, int64_t z_pitch, int64_t outputs, int64_t classes) {
   for (int64_t first = 0; first < min_of(classes, outputs); ++first) {
     for (int64_t w = first; w < outputs; w += classes) sum += load_as<V>(dz + w * z_pitch);
   }
@@ -99,8 +98,7 @@ DW_INLINE void add_row(V (&sums)[rows][taps], V& sum, const A* const (&x)[rows],
       for (int i = 0; i < rows; ++i) from[i] = x[i] + position * x_pitch;
       const int64_t last = position + (reach - 1) * a.dilation;
       if (position >= 0 && last < a.in) {
-        add_outputs<together, stride, false>(sums, sum, from, x_step, element, g, z_step, 0,
-                                             reach);
+        add_outputs<together, stride, false>(sums, sum, from, x_step, element, g, z_step, 0, reach);
       } else {
         const int64_t begin = position >= 0 ? 0 : ceil_div(-position, a.dilation);
         const int64_t end = position >= a.in ? 0 : ceil_div(a.in - position, a.dilation);

@@ -73,7 +73,8 @@ template <class A>
 using Mask = typename VecTypes<A>::mask;  // all ones or all zeros in each lane
 
 // Half as many lanes. Where a core computes two such vectors at once, or one whole one, the half
-// that a few channels leave over takes half the time; elsewhere they would have to be compiled, too.
+// that a few channels leave over takes half the time; elsewhere they would have to be compiled,
+// too.
 template <class A>
 struct HalfVecTypes;
 template <>
