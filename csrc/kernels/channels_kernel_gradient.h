@@ -38,7 +38,7 @@ class TapGradient {
         direct_dz_(is_compute_type<T> &&
                    RowSource<T>::can_be_direct(outputs_, 1, p_.dy.channel, p_.activation)),
         copies_(direct_x_ ? 1 : RowSource<T>::staged_copies(p_)),
-        halves_(has_half_vectors && copies_ == p_.multiplier),
+        halves_(sums_halves<A>(column_axis(p_)) && copies_ == p_.multiplier),
         widths_(widest()),
         sized_(ChannelBlocks::of(p_.channels, ceil_div(lanes<A>, p_.multiplier),
                                  ceil_div(block_outputs(), p_.multiplier))),

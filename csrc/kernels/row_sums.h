@@ -60,18 +60,18 @@ void add_outputs_alone(const depthwise_params& p, RowSource<T>& dz, int64_t firs
   }
 }
 
-// What adds the taps of a row up: of whole vectors, and of halves where there are any.
+// What adds the taps of a row up: of whole vectors, and of half ones where there are any.
 template <class A>
 struct TapSumsChoices {
   TapSumsChoice<A> whole, half{};
 
-  TapSumsChoices(const TapSums<A>& sums, int64_t taps, bool repeated, bool halves)
-      : whole(choose_tap_sums<Vec<A>, false>(sums, taps)) {
+  TapSumsChoices(const Axis& columns, int64_t taps, bool repeated, bool halves)
+      : whole(choose_tap_sums<Vec<A>, false, A>(columns, taps)) {
     if constexpr (repeats_on_load<A>(2)) {
-      if (repeated) whole = choose_tap_sums<Vec<A>, true>(sums, taps);
+      if (repeated) whole = choose_tap_sums<Vec<A>, true, A>(columns, taps);
     }
-    if constexpr (has_half_vectors) {
-      if (halves) half = choose_tap_sums<HalfVec<A>, false>(sums, taps);
+    if constexpr (has_half_vectors<A>) {
+      if (halves) half = choose_tap_sums_of_halves<A>(columns, taps);
     }
   }
 };
@@ -124,7 +124,7 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
   add_outputs_alone(p, dz, first_column, bias, channels, halves, begin, min_of(end, met.begin));
   for (s.tap = 0; s.tap < p.kernel_width;) {
     const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
-    const TapSumsChoices<A> choices(s, taps, x.repeats_on_load(), halves);
+    const TapSumsChoices<A> choices(s.columns, taps, x.repeats_on_load(), halves);
     for (int64_t i = 0; i < p.kernel_height;) {
       const int64_t most = choices.whole.rows, count = i + most <= p.kernel_height ? most : 1;
       // The rows of outputs that all these rows of taps meet, then what single ones meet besides.

@@ -72,26 +72,24 @@ using Vec = typename VecTypes<A>::type;
 template <class A>
 using Mask = typename VecTypes<A>::mask;  // all ones or all zeros in each lane
 
-// Half as many lanes. Where a core computes two such vectors at once, or one whole one, the half
-// that a few channels leave over takes half the time; elsewhere they would have to be compiled,
-// too.
+// Vectors of half as many lanes, for what a few channels leave over, of types for which that pays:
+// a core that computes one whole vector at once, or two halves, takes half the time.
 template <class A>
-struct HalfVecTypes;
+inline constexpr bool has_half_vectors = false;
+template <class A>
+struct HalfVecType {
+  using type = Vec<A>;
+};
+#if defined(__AVX512F__)
 template <>
-struct HalfVecTypes<float> {
+inline constexpr bool has_half_vectors<float> = true;
+template <>
+struct HalfVecType<float> {
   typedef float type __attribute__((vector_size(DW_VECTOR_BYTES / 2)));
 };
-template <>
-struct HalfVecTypes<double> {
-  typedef double type __attribute__((vector_size(DW_VECTOR_BYTES / 2)));
-};
-template <class A>
-using HalfVec = typename HalfVecTypes<A>::type;
-#if defined(__AVX512F__)
-constexpr bool has_half_vectors = true;
-#else
-constexpr bool has_half_vectors = false;
 #endif
+template <class A>
+using HalfVec = typename HalfVecType<A>::type;
 
 template <class To, class From>
 DW_INLINE To bit_cast(From from) {

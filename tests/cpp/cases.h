@@ -35,8 +35,8 @@ struct Case {
 constexpr int layouts[] = {DEPTHWISE_CHANNELS_LAST, DEPTHWISE_CHANNELS_FIRST};
 
 // Numbers of channels below, at and above multiples of every vector length (2 to 16).
-constexpr int64_t channel_edges[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  15, 16,
-                                     17, 23, 31, 32, 33, 47, 63, 64, 65, 79};
+constexpr int64_t channel_edges[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  15, 16, 17,
+                                     20, 23, 24, 25, 31, 32, 33, 47, 63, 64, 65, 79};
 
 inline Case make_case(int dtype, int layout, int64_t channels, int64_t height, int64_t width,
                       int64_t kernel_height, int64_t kernel_width) {
