@@ -6,6 +6,7 @@
 
 #include "channels_row.h"
 #include "class_plans.h"
+#include "outgrowing.h"
 #include "packed_kernel.h"
 #include "table.h"
 #include "tuning.h"
@@ -64,7 +65,7 @@ template <class T>
 bool tiles_convert(const ClassPlans& plans, bool can_clip) {
   if (is_compute_type<T>) return true;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
-    if (choose_dense_tiles<T, false>(plans.columns[i], 1, can_clip) == nullptr) return false;
+    if (choose_dense_tiles<T, Loading::as_stored>(plans.columns[i], 1, can_clip) == nullptr) return false;
   }
   return converts_quickly<T>;
 }
@@ -76,7 +77,7 @@ int64_t pair_distance(const ClassPlans& plans, bool can_clip) {
   const int64_t shift = pair_shift(rows);
   if (tile_rows != 2 || shift == 0) return 0;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
-    if (choose_dense_tiles<S, false>(plans.columns[i], 2, can_clip) == nullptr) return 0;
+    if (choose_dense_tiles<S, Loading::as_stored>(plans.columns[i], 2, can_clip) == nullptr) return 0;
   }
   const int64_t distance = rows.target_step * (shift * rows.tap_step / rows.result_step);
   return distance < plans.target_rows() ? distance : 0;
@@ -169,7 +170,8 @@ struct RowMaker {
     if (aside != nullptr) {
       aside->start(h, both ? distance : 0);
       tile.out_row = aside->row();
-    } else if (is_compute_type<S> && source.direct && source.multiplier == 1) {
+    } else if (is_compute_type<S> && source.direct && source.multiplier == 1 &&
+               !(has_half_lines<S> && finish.stream)) {
       tile.last_first = range.begin < last && results_follow(target.data + h * target.row, taps->x,
                                                              source.pitch | target.column);
     }
@@ -193,18 +195,25 @@ struct RowMaker {
     }
     for (int64_t i = 0; i < plans.column_classes; ++i) {
       const Ahead* const asked = i == 0 && ahead.count > 0 ? &ahead : nullptr;
-      const auto run = [&]<bool repeated>() {
-        RowOfTiles<S, repeated>(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping,
+      const auto run = [&]<Loading how>() {
+        RowOfTiles<S, how>(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping,
                                 to, tile, asked)
             .make();
       };
-      if constexpr (repeats_on_load<S>(2)) {
-        if (source.repeats_on_load()) {
-          run.template operator()<true>();
+      const Loading loading = source.loading();
+      if constexpr (can_permute_run<S>) {
+        if (loading == Loading::from_run) {
+          run.template operator()<Loading::from_run>();
           continue;
         }
       }
-      run.template operator()<false>();
+      if constexpr (repeats_on_load<S>(2)) {
+        if (loading == Loading::repeated) {
+          run.template operator()<Loading::repeated>();
+          continue;
+        }
+      }
+      run.template operator()<Loading::as_stored>();
     }
     if (aside != nullptr && !aside->in_order()) aside->made(aside->width());
     return both;
@@ -264,50 +273,6 @@ bool stage_pays(const depthwise_params& p, const depthwise_image_strides& source
     }
   }
   return false;
-}
-
-// Whether rows of the convolution's input are read in long runs.
-template <class T>
-bool fetching_pays(int64_t elements) {
-  return elements * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes;
-}
-
-// Whether most rows of the input are read: between taps that are further apart than the kernel
-// reaches most of them would be asked for in vain.
-inline bool reads_most_rows(const depthwise_params& p) {
-  const auto is_covered = [](const Axis& a) { return (a.kernel - 1) * a.dilation + 1 >= a.stride; };
-  return is_covered(row_axis(p)) && is_covered(column_axis(p));
-}
-
-// Bytes of a call's input and its results together.
-template <class T>
-int64_t image_bytes(const depthwise_params& p) {
-  const int64_t inputs = p.batch * p.in_height * p.in_width * p.channels;
-  const int64_t results = p.batch * p.out_height * p.out_width * p.channels * p.multiplier;
-  return (inputs + results) * static_cast<int64_t>(sizeof(T));
-}
-
-// Whether results go past the caches: what is larger than a good part of the last one would be
-// evicted before anybody reads it, and until then stores have to read what they overwrite. And
-// where input and results together do not fit, results would evict the input.
-template <class T>
-bool streaming_pays(const depthwise_params& p) {
-  const int64_t results = p.batch * p.out_height * p.out_width * p.channels * p.multiplier;
-  return can_stream<T> && (results * static_cast<int64_t>(sizeof(T)) >= tuning::streamed_bytes ||
-                           image_bytes<T>(p) >= tuning::memory_bytes);
-}
-
-// Whether gradients read from memory and write there: in long runs, asked for ahead, and past the
-// caches. They go over an image, its results and the gradients of both; which of these a call wants
-// makes no difference, for the runs' length goes into the bits. Planes, which are transposed as
-// they are staged, take long runs only where the input alone is large: two cores of a Zen 5 took
-// for a training step of 5x5 on 16 of 14x14x480 2.4 ms in short runs and 3.0 in long ones.
-template <class T>
-bool gradients_fetch(const depthwise_params& p) {
-  if (p.layout == DEPTHWISE_CHANNELS_FIRST) {
-    return fetching_pays<T>(p.batch * p.in_height * p.in_width * p.channels);
-  }
-  return image_bytes<T>(p) >= tuning::gradient_memory_bytes;
 }
 
 // Tasks of one call on the forward pass or the input's gradient: blocks of channels, and of rows,

@@ -125,8 +125,8 @@ class ChannelsForward {
     const int64_t tasks = ceil_div(call_.tasks, max_of(1, p_.batch));
     const bool large =
         fetching_pays<T>(whole_.batch * whole_.in_height * whole_.in_width * whole_.channels);
-    const bool fetches = large && reads_most_rows(p_);
-    asks_ = fetches && image_bytes<T>(whole_) >= tuning::memory_bytes;
+    const bool fetches = large && reads_all(p_);
+    asks_ = fetches && reads_memory<T>(whole_);
     const int64_t wanted =
         direct_
             ? direct_block<T>(p_, outputs_, near_rows, p_.in_width, p_.out_height, tasks, fetches)
@@ -325,8 +325,8 @@ class ChannelsForward {
 template <class T>
 ColumnBlocks forward_blocks(const depthwise_params& p) {
   ColumnBlocks blocks = column_blocks<Compute<T>>(p, forward_bytes<Compute<T>>(p), p.out_width);
-  const bool fetches = p.layout == DEPTHWISE_CHANNELS_LAST && reads_most_rows(p) &&
-                       image_bytes<T>(p) >= tuning::memory_bytes;
+  const bool fetches =
+      p.layout == DEPTHWISE_CHANNELS_LAST && reads_all(p) && reads_memory<T>(p);
   if (!fetches || blocks.count > 1) return blocks;
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
   const int64_t rows = min_of(reach + p.stride_height, p.in_height);

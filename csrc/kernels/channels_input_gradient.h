@@ -163,17 +163,17 @@ class InputGradient {
  public:
   using A = Compute<T>;
 
-  // `may_be_direct`: rows of the output's gradient can be read in place. `fetches`: they come from
-  // memory, and the input's go there.
-  bool make(const Call& call, bool may_be_direct, bool fetches) {
+  // `may_be_direct`: rows of the output's gradient can be read in place. `streams`: those of the
+  // input's go past the caches where they can.
+  bool make(const Call& call, bool may_be_direct, bool streams) {
     weights_ = &kernel_;
     return kernel_.pack(static_cast<const T*>(call.kernel), *call.params, call.threads) &&
-           kernel_.separate(*call.params, call.threads) && plan(call, may_be_direct, fetches);
+           kernel_.separate(*call.params, call.threads) && plan(call, may_be_direct, streams);
   }
   // Another block of columns of a call, with the weights of this one.
-  bool make_beside(const InputGradient& other, const Call& call, bool may_be_direct, bool fetches) {
+  bool make_beside(const InputGradient& other, const Call& call, bool may_be_direct, bool streams) {
     weights_ = other.weights_;
-    return plan(call, may_be_direct, fetches);
+    return plan(call, may_be_direct, streams);
   }
 
   // Whether write_rows() is to be given rows of the output's gradient that are read in place.
@@ -246,7 +246,7 @@ class InputGradient {
 
  private:
   // How rows are made: everything but the weights.
-  bool plan(const Call& call, bool may_be_direct, bool fetches) {
+  bool plan(const Call& call, bool may_be_direct, bool streams) {
     const depthwise_params& p = *call.params;
     if (!plans_.make_gradient(p, least_class_columns(p)) ||
         !clipped_.make(plans_, *weights_, p, p.out_height, call.threads)) {
@@ -259,7 +259,7 @@ class InputGradient {
     }
     direct_ = may_be_direct && (is_compute_type<T> || in_place_);
     distance_ = pair_distance<A>(plans_, can_clip);
-    const bool streams = in_place_ && can_stream<T> && fetches;
+    streams = streams && in_place_ && can_stream<T>;
     aside_ = streams && !has_whole_lines<T>(call.dx, p.dx, p.channels);
     finish_ = {nullptr, clamp_range<A>(DEPTHWISE_LINEAR), DEPTHWISE_LINEAR, 0, streams && !aside_};
     return true;
@@ -295,7 +295,7 @@ bool channels_input_gradient_of_block(const Call& call, const depthwise_params& 
   InputGradient<T> gradient;
   const bool may_be_direct = RowSource<T>::can_be_direct(outputs, 1, p.dy.channel, p.activation) &&
                              !stage_pays<T>(p, p.dy);
-  if (!gradient.make(call, may_be_direct, gradients_fetch<T>(whole))) return false;
+  if (!gradient.make(call, may_be_direct, gradients_reach_memory<T>(whole))) return false;
   const bool direct = gradient.direct();
   const int64_t ring_rows = min_of(gradient.reach(), max_of(1, p.out_height));
   const int64_t tasks = ceil_div(call.tasks, max_of(1, p.batch));
@@ -326,7 +326,7 @@ bool channels_input_gradient_of_block(const Call& call, const depthwise_params& 
     } else {
       dz.use_ring(scratch, ring_rows, 1);
     }
-    if (gradients_fetch<T>(whole)) dz.height = p.out_height;
+    if (gradients_reach_memory<T>(whole)) dz.height = p.out_height;
     const int64_t begin = rows.begin(row), end = rows.end(row);
     gradient.write_rows(call, dz, image, c0, count, begin, end, scratch + ring);
     return true;

@@ -19,7 +19,7 @@ class TapGradient {
   static constexpr int64_t element = sizeof(A);
 
   static bool fetches(const depthwise_params& p) {
-    return gradients_fetch<T>(p) && reads_most_rows(p);
+    return gradients_fetch<T>(p) && covers_strides(p);
   }
 
   TapGradient(const Call& call, const ColumnBlocks& columns,
@@ -33,6 +33,7 @@ class TapGradient {
         rows_(p_.batch * p_.out_height),
         dx_reach_(input_gradients != nullptr ? input_gradients->reach() : 0),
         fetches_(fetches(p_)),
+        asks_(gradients_reach_memory<T>(p_) && covers_strides(p_)),
         strides_(p_.stride_height * p_.stride_width > 1),
         direct_x_(reads_input_in_place()),
         direct_dz_(is_compute_type<T> &&
@@ -246,7 +247,7 @@ class TapGradient {
         x.channels = count;
         x.multiplier = p.multiplier;
         x.activation = DEPTHWISE_LINEAR;
-        x.height = fetches_ ? p.in_height : 0;
+        x.height = asks_ ? p.in_height : 0;
         x.image_step = continues ? p.x.batch : 0;
         if (direct_x_) {
           x.use_direct();
@@ -254,7 +255,7 @@ class TapGradient {
           x.use_ring(scratch, rows.x, copies_);
         }
         dz = gradient_source<T>(both, image, c0 * p.multiplier, outputs);
-        dz.height = fetches_ ? p.out_height : 0;
+        dz.height = asks_ ? p.out_height : 0;
         dz.image_step = continues ? p.dy.batch : 0;
         dz.saved_step = continues ? p.saved.batch : 0;
         if (direct_dz_) {
@@ -334,7 +335,9 @@ class TapGradient {
   ColumnBlocks columns_;
   const InputGradients<T>* input_gradients_;
   int64_t outputs_, taps_, rows_, dx_reach_;
-  bool fetches_, strides_, direct_x_, direct_dz_;
+  bool fetches_;  // in long runs
+  bool asks_;     // for rows ahead
+  bool strides_, direct_x_, direct_dz_;
   int64_t copies_;
   bool halves_;  // whether half a vector of results is summed as that: not where they are repeated
   Widths widths_;
@@ -359,7 +362,7 @@ bool channels_gradients(const Call& call) {
   const depthwise_params& p = *call.params;
   const ColumnBlocks columns = gradient_blocks<T>(p, TapGradient<T>::fetches(p));
   InputGradients<T> input_gradients;
-  return input_gradients.make(call, columns, gradients_fetch<T>(p)) &&
+  return input_gradients.make(call, columns, gradients_reach_memory<T>(p)) &&
          TapGradient<T>(call, columns, &input_gradients).run();
 }
 

@@ -48,41 +48,41 @@ struct DenseTiles {
 template <int... columns>
 struct TileWidths {};
 
-template <int rows, int stride, bool repeated, class S, int... columns>
+template <int rows, int stride, Loading loading, class S, int... columns>
 constexpr DenseTiles<S> make_dense_tiles(TileWidths<columns...>) {
   static_assert(sizeof...(columns) == DenseTiles<S>::count);
-  return {{dense_tile<rows, columns, stride, false, repeated, S>...},
-          {dense_tile<rows, columns, stride, true, repeated, S>...},
-          {covering_tile_or_none<rows, columns, stride, repeated, S>()...}};
+  return {{dense_tile<rows, columns, stride, false, loading, S>...},
+          {dense_tile<rows, columns, stride, true, loading, S>...},
+          {covering_tile_or_none<rows, columns, stride, loading, S>()...}};
 }
 
-template <int rows, int stride, bool repeated, class S>
+template <int rows, int stride, Loading loading, class S>
 inline constexpr DenseTiles<S> dense_tiles =
-    make_dense_tiles<rows, stride, repeated, S>(TileWidths<2, 3, 4, 5, 6, 7, 8>{});
+    make_dense_tiles<rows, stride, loading, S>(TileWidths<2, 3, 4, 5, 6, 7, 8>{});
 
 // Null where a row of this plan is no work for dense tiles, or would need clipped ones where these
 // cannot be used.
-template <class S, bool repeated>
+template <class S, Loading loading>
 const DenseTiles<S>* choose_dense_tiles(const AxisPlan& plan, int rows, bool can_clip) {
   if (plan.count < narrowest_row(plan)) return nullptr;
   if (!can_clip && plan.is_clipped()) return nullptr;
   if (plan.result_step == plan.tap_step) {
     if constexpr (tile_rows == 2) {
-      if (rows == 2) return &dense_tiles<2, 1, repeated, S>;
+      if (rows == 2) return &dense_tiles<2, 1, loading, S>;
     }
-    return &dense_tiles<1, 1, repeated, S>;
+    return &dense_tiles<1, 1, loading, S>;
   }
   if (plan.result_step == 2 * plan.tap_step) {
     if constexpr (tile_rows == 2) {
-      if (rows == 2) return &dense_tiles<2, 2, repeated, S>;
+      if (rows == 2) return &dense_tiles<2, 2, loading, S>;
     }
-    return &dense_tiles<1, 2, repeated, S>;
+    return &dense_tiles<1, 2, loading, S>;
   }
   if (plan.result_step == 3 * plan.tap_step) {
     if constexpr (tile_rows == 2) {
-      if (rows == 2) return &dense_tiles<2, 3, repeated, S>;
+      if (rows == 2) return &dense_tiles<2, 3, loading, S>;
     }
-    return &dense_tiles<1, 3, repeated, S>;
+    return &dense_tiles<1, 3, loading, S>;
   }
   return nullptr;
 }
@@ -127,7 +127,7 @@ struct RowTarget {
 // copy of what has just been written element by element would wait for it). `pitch` is the source's
 // column step. Tiles ask for those columns of `ahead` that they go over, if it is not null, unless
 // they are narrow.
-template <class S, bool repeated>
+template <class S, Loading loading>
 class RowOfTiles {
  public:
   RowOfTiles(const AxisPlan& plan, int rows, int64_t pitch, int64_t w_pitch,
@@ -152,7 +152,7 @@ class RowOfTiles {
     const bool in_order = goes_in_order();
     const DenseTiles<S>* const dense =
         in_order ? nullptr
-                 : choose_dense_tiles<S, repeated>(plan_, rows_, clipping_.zeros != nullptr);
+                 : choose_dense_tiles<S, loading>(plan_, rows_, clipping_.zeros != nullptr);
     if (dense != nullptr) {
       make_dense(*dense);
     } else {
@@ -267,16 +267,16 @@ class RowOfTiles {
   void make_of_any(bool in_order) {
     int64_t t = 0;
     const auto single = [&] {
-      run(t, 1, plan_.valid_taps(t), any_tile<1, 4, repeated, S>, 1);
+      run(t, 1, plan_.valid_taps(t), any_tile<1, 4, loading, S>, 1);
       ++t;
     };
     while (t < plan_.full_begin) single();
-    if (!in_order) t = make_full(t, any_tile<tile_columns, 1, repeated, S>, tile_columns, true);
+    if (!in_order) t = make_full(t, any_tile<tile_columns, 1, loading, S>, tile_columns, true);
     const int64_t pixels = 4 * tile_.single_rows * plan_.taps;
     if (!in_order || (pixels <= tuning::most_ordered_pixels && !is_evicting())) {
-      t = make_full(t, any_tile<4, 2, repeated, S>, 4, in_order);
+      t = make_full(t, any_tile<4, 2, loading, S>, 4, in_order);
     }
-    t = make_full(t, any_tile<2, 4, repeated, S>, 2, in_order);
+    t = make_full(t, any_tile<2, 4, loading, S>, 2, in_order);
     while (t < plan_.count) single();
   }
 

@@ -85,10 +85,10 @@ template <class S>
 }
 
 // Results of a type whose vectors are half a line and which go past the caches: the first half of
-// each of a tile's lines, until the second one comes.
+// each of a tile's lines, until the second one comes (in ascending order of channels).
 template <class S>
 struct HalfLines {
-  S values[is_compute_type<S> ? 1 : tile_rows * tile_columns][lanes<Compute<S>>];
+  S values[has_half_lines<S> ? tile_rows * tile_columns : 1][lanes<Compute<S>>];
 
   // Nothing is written before there is something; GCC would warn of what is read.
   HalfLines() { __asm__("" : "=m"(values)); }
@@ -159,7 +159,7 @@ struct Sink {
         for (int t = 0; t < columns; ++t, to += out_step) one(to, t, c, sums[t][v]);
       }
     };
-    if constexpr (can_stream<S> && !is_compute_type<S>) {
+    if constexpr (can_stream<S> && has_half_lines<S>) {
       if (streams) {
         put_half_lines(row, channel, sums);
         return;

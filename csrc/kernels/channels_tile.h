@@ -8,10 +8,10 @@
 namespace depthwise::DW_ISA {
 
 // Any taps, one row of results: each element of the source is loaded once per tap.
-template <int columns, int vectors, bool repeated, class S>
+template <int columns, int vectors, Loading loading, class S>
 DW_INLINE void any_tile_at(const Tile<S>& tile, const Sink<S>& sink, int64_t channel) {
   using A = Compute<S>;
-  Elements<repeated, S> elements[vectors];
+  Elements<loading, S> elements[vectors];
 #pragma GCC unroll 8
   for (int v = 0; v < vectors; ++v) {
     elements[v] = {channel + v * lanes<A>, tile.channels, tile.multiplier};
@@ -99,11 +99,11 @@ DW_INLINE void add_piece(Vec<A> (&sums)[rows][columns][1], auto&& load_element,
 
 // Adjacent taps and columns `stride` taps apart. The elements lie `x_tap` apart, or where
 // `elements` says.
-template <int rows, int columns, int stride, bool clipped, bool repeated, class S>
+template <int rows, int columns, int stride, bool clipped, Loading loading, class S>
 DW_INLINE void dense_tile_at(const Tile<S>& tile, const Sink<S>& sink, const Pieces& pieces,
                              int64_t channel) {
   using A = Compute<S>;
-  const Elements<repeated, S> elements(channel, tile.channels, tile.multiplier);
+  const Elements<loading, S> elements(channel, tile.channels, tile.multiplier);
   Vec<A> sums[rows][columns][1];
   sink.start(channel, sums);
   int64_t first_tap = 0;
@@ -182,21 +182,21 @@ DW_INLINE void over_repeats(Tile<S>& tile, Sink<S>& sink, auto at) {
 // As many whole vectors of the channels from `c` on as there are, by `vectors` at once and by fewer
 // only for what is left: the sums of one vector by itself wait for each other. Returns where it
 // stops.
-template <int columns, int vectors, bool repeated, class S>
+template <int columns, int vectors, Loading loading, class S>
 DW_INLINE int64_t any_tile_over(const Tile<S>& tile, const Sink<S>& sink, Asking& asking,
                                 int64_t c) {
   constexpr int64_t step = vectors * lanes<Compute<S>>;
   for (; c + step <= tile.channels; c += step) {
     asking.ask();
-    any_tile_at<columns, vectors, repeated>(tile, sink, c);
+    any_tile_at<columns, vectors, loading>(tile, sink, c);
   }
   if constexpr (vectors > 2) {
-    return any_tile_over<columns, vectors - 1, repeated>(tile, sink, asking, c);
+    return any_tile_over<columns, vectors - 1, loading>(tile, sink, asking, c);
   }
   return c;
 }
 
-template <int columns, int vectors, bool repeated, class S>
+template <int columns, int vectors, Loading loading, class S>
 void any_tile(const Tile<S>& given) {
   using A = Compute<S>;
   Tile<S> tile = given;
@@ -205,15 +205,15 @@ void any_tile(const Tile<S>& given) {
   Asking asking = asking_of(tile, max_of(1, tile.channels / (vectors * lanes<A>)));
   over_repeats<columns>(tile, sink, [&]() DW_INLINE_LAMBDA {
     int64_t c = 0;
-    if constexpr (vectors > 1) c = any_tile_over<columns, vectors, repeated>(tile, sink, asking, c);
+    if constexpr (vectors > 1) c = any_tile_over<columns, vectors, loading>(tile, sink, asking, c);
     over_channels<A>(c, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
       asking.ask();
-      any_tile_at<columns, 1, repeated>(tile, sink, channel);
+      any_tile_at<columns, 1, loading>(tile, sink, channel);
     });
   });
 }
 
-template <int rows, int columns, int stride, bool clipped, bool repeated, class S>
+template <int rows, int columns, int stride, bool clipped, Loading loading, class S>
 void dense_tile(const Tile<S>& given) {
   Tile<S> tile = given;
   HalfLines<S> halves;
@@ -224,7 +224,7 @@ void dense_tile(const Tile<S>& given) {
     over_all_channels<Compute<S>>(
         tile.channels, tile.last_first, [&](int64_t channel) DW_INLINE_LAMBDA {
           asking.ask();
-          dense_tile_at<rows, columns, stride, clipped, repeated>(tile, sink, pieces, channel);
+          dense_tile_at<rows, columns, stride, clipped, loading>(tile, sink, pieces, channel);
         });
   };
   if constexpr (clipped) {

@@ -16,9 +16,9 @@ constexpr bool covering_fits(int rows, int columns) {
 
 // Adds one row of the source to the rows of results [first, last): `count` elements `x_step` apart.
 // Column t takes the i-th one times the weight that is i - t taps after `w`.
-template <int first, int last, bool repeated, class S, int rows, int columns>
+template <int first, int last, Loading loading, class S, int rows, int columns>
 DW_INLINE void add_elements(Vec<Compute<S>> (&sums)[rows][columns][1],
-                            const Elements<repeated, S>& elements, const S* x, int64_t x_step,
+                            const Elements<loading, S>& elements, const S* x, int64_t x_step,
                             int64_t count, const Compute<S>* const (&w)[rows], int64_t w_tap) {
   using A = Compute<S>;
   // From one element to the next each column's weight becomes the next column's: it stays where it
@@ -52,7 +52,7 @@ DW_INLINE void add_elements(Vec<Compute<S>> (&sums)[rows][columns][1],
 
 // `tile` is as for a clipped tile, but for its taps: so many elements there are, from `x_first` on,
 // the first of which is multiplied with the weight at `w_first` in the tile's first column.
-template <int rows, int columns, bool repeated, class S>
+template <int rows, int columns, Loading loading, class S>
 void covering_tile(const Tile<S>& given) {
   using A = Compute<S>;
   const Tile<S> tile = given;
@@ -61,7 +61,7 @@ void covering_tile(const Tile<S>& given) {
   Asking asking = asking_of(tile, tile.channels / lanes<A>);
   over_channels<A>(0, tile.channels, [&](int64_t channel) DW_INLINE_LAMBDA {
     asking.ask();
-    const Elements<repeated, S> elements(channel, tile.channels, tile.multiplier);
+    const Elements<loading, S> elements(channel, tile.channels, tile.multiplier);
     Vec<A> sums[rows][columns][1];
     sink.start(channel, sums);
     const RowTaps<S>* row = tile.rows;
@@ -70,7 +70,7 @@ void covering_tile(const Tile<S>& given) {
         const A* w[rows];
 #pragma GCC unroll 2
         for (int o = 0; o < rows; ++o) w[o] = row->w[o] + tile.w_first + channel;
-        add_elements<first, last, repeated, S>(sums, elements,
+        add_elements<first, last, loading, S>(sums, elements,
                                                row->x + tile.x_first + elements.offset, tile.x_tap,
                                                tile.tap_count, w, tile.w_tap);
       }
@@ -86,10 +86,10 @@ void covering_tile(const Tile<S>& given) {
 }
 
 // Null where there is none.
-template <int rows, int columns, int stride, bool repeated, class S>
+template <int rows, int columns, int stride, Loading loading, class S>
 constexpr TileFunction<S> covering_tile_or_none() {
   if constexpr (stride == 1 && covering_fits(rows, columns)) {
-    return covering_tile<rows, columns, repeated, S>;
+    return covering_tile<rows, columns, loading, S>;
   } else {
     return nullptr;
   }

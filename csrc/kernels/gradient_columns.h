@@ -62,15 +62,15 @@ class InputGradients {
   InputGradients& operator=(const InputGradients&) = delete;
   ~InputGradients() { delete[] each_; }
 
-  bool make(const Call& call, const ColumnBlocks& blocks, bool fetches) {
+  bool make(const Call& call, const ColumnBlocks& blocks, bool streams) {
     count_ = blocks.count;
     each_ = new (std::nothrow) InputGradient<T>[static_cast<size_t>(count_)];
     if (each_ == nullptr) return false;
     for (int64_t i = 0; i < count_; ++i) {
       const GradientColumns<T> columns(call, blocks, i, true);
       const Call& part = columns.both.call;
-      if (!(i == 0 ? each_[0].make(part, false, fetches)
-                   : each_[i].make_beside(each_[0], part, false, fetches))) {
+      if (!(i == 0 ? each_[0].make(part, false, streams)
+                   : each_[i].make_beside(each_[0], part, false, streams))) {
         return false;
       }
     }

@@ -130,7 +130,7 @@ inline constexpr bool can_stream<Half> = true;
 template <>
 inline constexpr bool can_stream<BFloat16> = true;
 
-// A line of such a type, whose vectors are half a line: the values at `first`, then the vector.
+// A line of such a type: the values at `first`, then the vector.
 template <class T>
 DW_INLINE void stream(T* p, const T* first, Vec<float> second) {
   T values[lanes<float>];

@@ -65,10 +65,17 @@ template <class A>
 struct TapSumsChoices {
   TapSumsChoice<A> whole, half{};
 
-  TapSumsChoices(const Axis& columns, int64_t taps, bool repeated, bool halves)
-      : whole(choose_tap_sums<Vec<A>, false, A>(columns, taps)) {
+  TapSumsChoices(const Axis& columns, int64_t taps, Loading loading, bool halves)
+      : whole(choose_tap_sums<Vec<A>, Loading::as_stored, A>(columns, taps)) {
     if constexpr (repeats_on_load<A>(2)) {
-      if (repeated) whole = choose_tap_sums<Vec<A>, true, A>(columns, taps);
+      if (loading == Loading::repeated) {
+        whole = choose_tap_sums<Vec<A>, Loading::repeated, A>(columns, taps);
+      }
+    }
+    if constexpr (can_permute_run<A>) {
+      if (loading == Loading::from_run) {
+        whole = choose_tap_sums<Vec<A>, Loading::from_run, A>(columns, taps);
+      }
     }
     if constexpr (has_half_vectors<A>) {
       if (halves) half = choose_tap_sums_of_halves<A>(columns, taps);
@@ -124,7 +131,7 @@ void add_all_taps(const depthwise_params& p, RowSource<T>& x, RowSource<T>& dz,
   add_outputs_alone(p, dz, first_column, bias, channels, halves, begin, min_of(end, met.begin));
   for (s.tap = 0; s.tap < p.kernel_width;) {
     const int64_t taps = min_of(gradient_columns, p.kernel_width - s.tap);
-    const TapSumsChoices<A> choices(s.columns, taps, x.repeats_on_load(), halves);
+    const TapSumsChoices<A> choices(s.columns, taps, x.loading(), halves);
     for (int64_t i = 0; i < p.kernel_height;) {
       const int64_t most = choices.whole.rows, count = i + most <= p.kernel_height ? most : 1;
       // The rows of outputs that all these rows of taps meet, then what single ones meet besides.

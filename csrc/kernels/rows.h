@@ -185,8 +185,9 @@ struct RowSource {
   // be whole.
   static bool can_be_direct(int64_t block_channels, int64_t multiplier, int64_t channel_stride,
                             int activation) {
-    return channel_stride == 1 && activation == DEPTHWISE_LINEAR &&
-           (multiplier == 1 ? block_channels >= lanes<A> : DW_ISA::repeats_on_load<T>(multiplier));
+    const int64_t least = multiplier == 1 ? lanes<A> : can_permute_run<A> ? run<A> : 1;
+    return channel_stride == 1 && activation == DEPTHWISE_LINEAR && block_channels >= least &&
+           (multiplier == 1 || DW_ISA::repeats_on_load<T>(multiplier));
   }
   // Copies to stage of each channel of the input.
   static int64_t staged_copies(const depthwise_params& p) {
@@ -198,9 +199,13 @@ struct RowSource {
         p.kernel_height * p.kernel_width <= tuning::most_repeated_loads * p.multiplier * apart;
     return pays ? 1 : p.multiplier;
   }
-  // Whether rows are given out with fewer elements than results, or fewer than fill a vector: for
-  // tiles that load as many as there are.
-  bool repeats_on_load() const { return copies < multiplier || (direct && channels < lanes<A>); }
+  // Rows may be given out with fewer elements than results, or fewer than fill a vector. A run of
+  // them can be read where they are staged.
+  Loading loading() const {
+    if (copies == multiplier && (!direct || channels >= lanes<A>)) return Loading::as_stored;
+    const bool has_runs = can_permute_run<A> && multiplier > 1 && (!direct || channels >= run<A>);
+    return has_runs ? Loading::from_run : Loading::repeated;
+  }
   // Whole vectors, and one more where columns would evict each other.
   static int64_t staged_pitch(int64_t channels) {
     const int64_t pitch = round_up(channels, lanes<A>);

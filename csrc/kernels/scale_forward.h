@@ -102,7 +102,7 @@ struct Scale {
     };
     if (clamp_to.is_clamp && preactivation == nullptr) {
       if constexpr (can_stream<T> && is_compute_type<T>) {
-        const int64_t off = reinterpret_cast<uintptr_t>(y) % 64;
+        const int64_t off = static_cast<int64_t>(reinterpret_cast<uintptr_t>(y) % sizeof(Vec<A>));
         if (streams && count >= n && off % static_cast<int64_t>(sizeof(T)) == 0) {
           if (off != 0) some(n - off / static_cast<int64_t>(sizeof(T)));
           for (; i + n <= count; next(n)) stream(y + i, clamp(weighted(load(x + i)), low, high));

@@ -144,6 +144,19 @@ DW_INLINE Vec<float> permuted(Vec<float> v, Mask<float> places) {
 }
 #endif
 
+// The same from the four elements at p, where these are a part of a vector and shuffles within
+// parts are cheaper than from one to another.
+template <class A>
+inline constexpr bool can_permute_run = false;
+#if defined(__AVX2__) && !defined(__AVX512F__)
+template <>
+inline constexpr bool can_permute_run<float> = true;
+DW_INLINE Vec<float> permuted_run(const float* p, Mask<float> places) {
+  const __m256 runs = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p));
+  return (Vec<float>)_mm256_permutevar_ps(runs, (__m256i)places);
+}
+#endif
+
 // The first, and the second, vector of a[0], b[0], a[1], b[1], ...
 DW_INLINE Vec<float> interleaved_low(Vec<float> a, Vec<float> b) {
 #if DW_VECTOR_BYTES == 64

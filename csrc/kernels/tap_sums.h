@@ -123,12 +123,12 @@ DW_INLINE void add_row(V (&sums)[rows][taps], V& sum, const A* const (&x)[rows],
 
 // `stride` elements of the input from one output to the next, each a tap apart (1 to 3); 0 for any
 // other stride and dilation, where each element is loaded once per tap. V: whole vectors or halves.
-template <class V, int rows, int taps, int stride, bool repeated, class A>
+template <class V, int rows, int taps, int stride, Loading loading, class A>
 [[gnu::noinline]] void add_taps(const TapSums<A>& given) {
   const TapSums<A> s = given;
-  const Elements<repeated, A> elements(s.channel, s.channels, s.multiplier);
+  const Elements<loading, A> elements(s.channel, s.channels, s.multiplier);
   const auto element = [&](const A* at) DW_INLINE_LAMBDA {
-    if constexpr (repeated) {
+    if constexpr (loading != Loading::as_stored) {
       return elements(at);
     } else {
       return load_as<V>(at);
@@ -182,29 +182,29 @@ struct TapSumsChoice {
   int rows;
 };
 
-template <class V, int taps, int stride, bool repeated, class A>
+template <class V, int taps, int stride, Loading loading, class A>
 inline constexpr TapSumsChoice<A> tap_sums_choice = {
-    add_taps<V, gradient_rows_for(taps), taps, stride, repeated, A>,
-    add_taps<V, 1, taps, stride, repeated, A>, gradient_rows_for(taps)};
+    add_taps<V, gradient_rows_for(taps), taps, stride, loading, A>,
+    add_taps<V, 1, taps, stride, loading, A>, gradient_rows_for(taps)};
 
-template <class V, int stride, bool repeated, class A>
+template <class V, int stride, Loading loading, class A>
 TapSumsChoice<A> choose_tap_sums(int64_t taps) {
   static constexpr TapSumsChoice<A> choices[gradient_columns] = {
-      tap_sums_choice<V, 1, stride, repeated, A>, tap_sums_choice<V, 2, stride, repeated, A>,
-      tap_sums_choice<V, 3, stride, repeated, A>, tap_sums_choice<V, 4, stride, repeated, A>,
-      tap_sums_choice<V, 5, stride, repeated, A>, tap_sums_choice<V, 6, stride, repeated, A>,
-      tap_sums_choice<V, 7, stride, repeated, A>, tap_sums_choice<V, 8, stride, repeated, A>,
+      tap_sums_choice<V, 1, stride, loading, A>, tap_sums_choice<V, 2, stride, loading, A>,
+      tap_sums_choice<V, 3, stride, loading, A>, tap_sums_choice<V, 4, stride, loading, A>,
+      tap_sums_choice<V, 5, stride, loading, A>, tap_sums_choice<V, 6, stride, loading, A>,
+      tap_sums_choice<V, 7, stride, loading, A>, tap_sums_choice<V, 8, stride, loading, A>,
   };
   return choices[taps - 1];
 }
 
-template <class V, bool repeated, class A>
+template <class V, Loading loading, class A>
 TapSumsChoice<A> choose_tap_sums(const Axis& columns, int64_t taps) {
   const int64_t step = tap_classes(columns) * columns.stride;
-  if (step == columns.dilation) return choose_tap_sums<V, 1, repeated, A>(taps);
-  if (step == 2 * columns.dilation) return choose_tap_sums<V, 2, repeated, A>(taps);
-  if (step == 3 * columns.dilation) return choose_tap_sums<V, 3, repeated, A>(taps);
-  return choose_tap_sums<V, 0, repeated, A>(taps);
+  if (step == columns.dilation) return choose_tap_sums<V, 1, loading, A>(taps);
+  if (step == 2 * columns.dilation) return choose_tap_sums<V, 2, loading, A>(taps);
+  if (step == 3 * columns.dilation) return choose_tap_sums<V, 3, loading, A>(taps);
+  return choose_tap_sums<V, 0, loading, A>(taps);
 }
 
 // Whether half vectors are summed as such. They take, whole vectors and halves on two cores of a
@@ -217,9 +217,9 @@ constexpr bool sums_halves(const Axis& columns) {
 template <class A>
 TapSumsChoice<A> choose_tap_sums_of_halves(const Axis& columns, int64_t taps) {
   if (tap_classes(columns) * columns.stride == columns.dilation) {
-    return choose_tap_sums<HalfVec<A>, 1, false, A>(taps);
+    return choose_tap_sums<HalfVec<A>, 1, Loading::as_stored, A>(taps);
   }
-  return choose_tap_sums<HalfVec<A>, 2, false, A>(taps);
+  return choose_tap_sums<HalfVec<A>, 2, Loading::as_stored, A>(taps);
 }
 
 }  // namespace depthwise::DW_ISA

@@ -172,6 +172,16 @@ constexpr int64_t staged_bytes = 160 * 1024;
 // 190x190x144 (5) 585 and 325, on 8 of 112x112x64 (6) 460 and 384.
 constexpr int64_t streamed_bytes = 8 * 1024 * 1024;
 
+// Of a smaller last-level cache, so many sixteenths instead of these bytes and those of gradients,
+// and of memory_bytes. Two cores of a Zen 1 with 8 MiB took, in us, with all bytes, and with a
+// quarter of each, for 3x3 at stride 2 on 4 of 56x56x144 (1.7 MiB of results, 8.6 with the input)
+// 818 and 379, on 8 1501 and 991, at stride 1 on 16 of 28x28x192 (9.2 and 18) 2040 and 1294, but on
+// 4 of them (2.3 and 4.6) 258 and 290, on 2 of 112x112x32 (3.1 and 6.1) 384 and 439; for training
+// steps 2249 and 1638, 4155 and 3226, 5663 and 4782, 1276 and 1157, 1897 and 1525, on one of
+// 112x112x32 (1.5 and 3.1) 655 and 701.
+constexpr int64_t streamed_sixteenths = 7;
+constexpr int64_t memory_sixteenths = 13;
+
 // Bytes of a row that are made aside before they are streamed. Two cores of a Zen 4 took with 3, 6
 // and 12 KiB and with whole rows, in ms, for 3x3 on 8 of 264x264x56 5.9, 6.2, 7.0 and 9.0, on
 // 264x264x24 3.0, 2.4, 2.6 and 2.9, on 264x264x64 whose lines arrays do not begin with 8.5, 8.1,

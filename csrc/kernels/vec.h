@@ -193,9 +193,38 @@ DW_INLINE void stream_line(void* to, const void* from) {
   _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_loadu_si512(from));
 }
 DW_INLINE void finish_streaming() { _mm_sfence(); }
+#elif defined(__AVX2__)
+template <>
+inline constexpr bool can_stream<float> = true;
+template <>
+inline constexpr bool can_stream<double> = true;
+// Half a line: the other half should follow at once, or memory is written twice.
+DW_INLINE void stream(float* p, Vec<float> v) { _mm256_stream_ps(p, (__m256)v); }
+DW_INLINE void stream(double* p, Vec<double> v) { _mm256_stream_pd(p, (__m256d)v); }
+DW_INLINE void stream_line(void* to, const void* from) {
+  const float* const values = static_cast<const float*>(from);
+  const Vec<float> low = load(values), high = load(values + lanes<float>);
+  stream(static_cast<float*>(to), low);
+  stream(static_cast<float*>(to) + lanes<float>, high);
+}
+DW_INLINE void finish_streaming() { _mm_sfence(); }
 #else
 DW_INLINE void stream_line(void* to, const void* from) { __builtin_memcpy(to, from, 64); }
 DW_INLINE void finish_streaming() {}
+#endif
+
+// Whether a vector of results is half a line of memory.
+template <class T>
+constexpr bool has_half_lines = lanes<Compute<T>> * static_cast<int>(sizeof(T)) == 32;
+
+// A line of results that are stored as they are computed: the values at `first`, then the vector.
+#if DW_VECTOR_BYTES == 32
+template <class A>
+DW_INLINE void stream(A* p, const A* first, Vec<A> second) {
+  const Vec<A> values = load(first);
+  stream(p, values);
+  stream(p + lanes<A>, second);
+}
 #endif
 
 // Elements `stride` apart.

@@ -8,7 +8,10 @@
 #include <cstring>
 #include <fstream>
 #include <initializer_list>
+#include <string>
 #include <thread>
+
+#include "runtime/caches.h"
 
 #if defined(__x86_64__) || defined(__i386__)
 #define DW_CPU_X86 1
@@ -190,33 +193,26 @@ int64_t sysfs_cache_bytes(int wanted_level) {
 
 #endif
 
-int64_t cache_bytes(int level, int64_t fallback) {
+// The same from whatever the system offers.
+int64_t cache_bytes(int level) {
 #if defined(__APPLE__)
   // The performance cores' caches first; machines with one kind of core have only the second name.
-  for (const char* prefix : {"hw.perflevel0.", "hw."}) {
-    const std::string name = std::string(prefix) + (level == 1 ? "l1dcachesize" : "l2cachesize");
+  for (const char* prefix : {"hw.perflevel0.l", "hw.l"}) {
+    const std::string name = prefix + std::to_string(level) + "cachesize";
     int64_t bytes = 0;
     size_t size = sizeof bytes;
     if (sysctlbyname(name.c_str(), &bytes, &size, nullptr, 0) == 0 && bytes > 0) return bytes;
   }
 #endif
-#if defined(_SC_LEVEL1_DCACHE_SIZE) && defined(_SC_LEVEL2_CACHE_SIZE)
-  const long bytes = sysconf(level == 1 ? _SC_LEVEL1_DCACHE_SIZE : _SC_LEVEL2_CACHE_SIZE);
+#if defined(__linux__)
+  // sysconf() says 64 MiB of an AMD EPYC whose cores reach 8 of these.
+  if (const int64_t bytes = sysfs_cache_bytes(level); bytes > 0) return bytes;
+#endif
+#if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
+  const long bytes = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
   if (bytes > 0) return bytes;
 #endif
-#if defined(__linux__)
-  if (const int64_t from_sysfs = sysfs_cache_bytes(level); from_sysfs > 0) return from_sysfs;
-#endif
-  return fallback;
-}
-
-int64_t cached_cache_bytes(std::atomic<int64_t>& cached, int level, int64_t fallback) {
-  int64_t bytes = cached.load(std::memory_order_relaxed);
-  if (bytes == 0) {
-    bytes = cache_bytes(level, fallback);
-    cached.store(bytes, std::memory_order_relaxed);
-  }
-  return bytes;
+  return 0;
 }
 
 // --- CPUs ----------------------------------------------------------------------------------------
@@ -310,14 +306,16 @@ std::string cpu_features() {
   return names;
 }
 
-int64_t l1d_bytes() {
+int64_t last_level_bytes() {
   static std::atomic<int64_t> cached{0};
-  return cached_cache_bytes(cached, 1, int64_t{32} << 10);
-}
-
-int64_t l2_bytes() {
-  static std::atomic<int64_t> cached{0};
-  return cached_cache_bytes(cached, 2, int64_t{512} << 10);
+  int64_t bytes = cached.load(std::memory_order_relaxed);
+  if (bytes == 0) {
+    bytes = cache_bytes(3);
+    if (bytes == 0) bytes = cache_bytes(2);
+    if (bytes == 0) bytes = int64_t{32} << 20;
+    cached.store(bytes, std::memory_order_relaxed);
+  }
+  return bytes;
 }
 
 double cgroup_cpu_limit(const std::string& root) {

@@ -1,5 +1,5 @@
-// What the machine can do: instruction sets, cache sizes and the number of CPUs this process may
-// use.
+// What the machine can do: instruction sets and the number of CPUs this process may use (caches.h
+// has the size of its cache).
 #ifndef DEPTHWISE_RUNTIME_CPU_H_
 #define DEPTHWISE_RUNTIME_CPU_H_
 
@@ -33,12 +33,6 @@ Isa best_supported_isa();
 // What the CPU and the operating system offer of the features that kernels here could use,
 // separated by spaces, for a human to read: "sse2 avx avx2 fma f16c avx512f ...".
 std::string cpu_features();
-
-// Bytes of first-level data cache of one core; 32 KiB where the system does not say.
-int64_t l1d_bytes();
-
-// Bytes of second-level cache that one core reaches; 512 KiB where the system does not say.
-int64_t l2_bytes();
 
 // The number of CPUs that this thread may keep busy: those in its affinity mask, or fewer if a
 // cgroup limits the CPU time of the process. At least 1. Reads files: not for a hot path.
