@@ -21,7 +21,8 @@ CPP_FORMATTED = $(shell find csrc tests/cpp tools -name '*.h' -o -name '*.cc')
 FRAMEWORKS ?= torch jax tensorflow
 BACKENDS ?= numpy tensorflow jax torch
 
-# Processes that share the core's tests; `make test PYTEST_ARGS="-n 0 --pdb"` has one, to look into.
+# Processes that share the core's tests, and frameworks that are tested at a time; `make test PYTEST_ARGS="-n 0 --pdb"`
+# has one for the core, to look into.
 WORKERS ?= 2
 
 # A stamp stands for a finished step and is remade when what it depends on is newer.
@@ -46,15 +47,18 @@ demo: $(PACKAGE)  ## Run the main job on a real photograph and show what it made
 NONE_LEFT = $(if $(strip $(PYTEST_ARGS)),|| [ $$? = 5 ])
 test: $(if $(strip $(FRAMEWORKS) $(BACKENDS)),$(TESTED),$(PACKAGE))  ## Run the tests (PYTEST_ARGS="-k name" narrows them, FRAMEWORKS= BACKENDS= leaves those out)
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS) $(NONE_LEFT)
-	@set -e; for framework in $(FRAMEWORKS); do \
-	  echo "--- $$framework"; \
-	  $(BIN)/python -m pytest $(PYTEST_ARGS) tests/$$framework src/depthwise/$$framework docs/$$framework.md $(NONE_LEFT); \
-	done
-	@set -e; for backend in $(BACKENDS); do \
-	  echo "--- keras on $$backend"; \
-	  KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST_ARGS) tests/keras src/depthwise/keras docs/keras.md $(NONE_LEFT); \
-	done
+	$(if $(IN_FRAMEWORKS),@$(MAKE) --no-print-directory --jobs=$(WORKERS) --output-sync=target $(IN_FRAMEWORKS))
 	$(if $(strip $(FRAMEWORKS)),$(BIN)/python -m pytest $(PYTEST_ARGS) tests/frameworks $(NONE_LEFT))
+
+# The longest ones begin.
+IN_FRAMEWORKS := $(BACKENDS:%=test-keras-on-%) $(FRAMEWORKS:%=test-%)
+.PHONY: $(IN_FRAMEWORKS)
+$(FRAMEWORKS:%=test-%): test-%:
+	@echo "--- $*"
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) tests/$* src/depthwise/$* docs/$*.md $(NONE_LEFT)
+$(BACKENDS:%=test-keras-on-%): test-keras-on-%:
+	@echo "--- keras on $*"
+	@KERAS_BACKEND=$* $(BIN)/python -m pytest $(PYTEST_ARGS) tests/keras src/depthwise/keras docs/keras.md $(NONE_LEFT)
 
 lint: $(LINTERS)  ## Check style, types and the compiled module's stub; changes nothing
 	$(BIN)/ruff check
@@ -89,7 +93,7 @@ cpp-tests:
 	$(CMAKE) -S . -B $(BUILD) -G Ninja --log-level=WARNING -DDEPTHWISE_BUILD_PYTHON=OFF -DDEPTHWISE_BUILD_TESTS=ON \
 	  -DDEPTHWISE_WERROR=ON $(FLAGS)
 	$(CMAKE) --build $(BUILD)
-	$(CTEST) --test-dir $(BUILD) --no-tests=error --verbose
+	$(CTEST) --test-dir $(BUILD) --no-tests=error --verbose --parallel $(WORKERS)
 
 bench: $(BENCH_VENV)/.package  ## Hold the package against its speed targets and its peers, in .venv-bench (BENCH_ARGS="--help" for options)
 	$(BENCH_VENV)/bin/python -m benchmarks.suite $(BENCH_ARGS)

@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 
 import depthwise
+from depthwise import native
 from tests.cases import assert_same_bits
+
+STREAMING = [isa for isa in native.supported_isas() if isa != "baseline"] or ["baseline"]
+"""Those of this machine that write past the caches, if any does."""
 
 
 # Large outputs are written past the caches, which takes whole lines: aligned, and of whole vectors.
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("isa", STREAMING, indirect=True)
 @pytest.mark.parametrize("channels", [64, 72, 3])
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize("strides", [1, 2])
@@ -93,6 +99,8 @@ def test_wide_images_have_the_bits_of_strips_of_them(
 
 # Columns that are no whole lines are made aside first, some of a row or two at a time (csrc/kernels/rows_aside.h): all
 # of them, a third, a tile.
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("isa", STREAMING, indirect=True)
 @pytest.mark.parametrize("channels", [72, 80, 40, 17, 200])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
