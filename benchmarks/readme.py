@@ -1,6 +1,6 @@
 """Writes a speed table from a stored result into a page, the README unless another is named.
 
-    python -m benchmarks.readme benchmarks/results/NAME.json [docs/speed.md]
+python -m benchmarks.readme benchmarks/results/NAME.json [docs/speed.md]
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def block(result: dict[str, Any], source: Path, page: Path) -> str:
         "pictures": ROOT / "docs" / "speed.md",
     }
     shown = [
-        f"[{text}]({os.path.relpath(target, page.parent)})" for text, target in links.items() if target != page
+        f"[{text}]({os.path.relpath(target, page.parent)})"
+        for text, target in links.items()
+        if target != page
     ]
     text = (
         f"Milliseconds on {machine['cpu']} ({threads} threads), float32. *inference* is the "

@@ -385,12 +385,17 @@ class TestReadme:
         result = {"cases": cases, "machine": {"cpu": "Some CPU"}, "settings": {"threads": 2}}
         source = readme.ROOT / "benchmarks" / "results" / "some.json"
         first = readme.block(result, source, readme.ROOT / "README.md")
-        assert "[the whole result](benchmarks/results/some.json), [how it is measured](benchmarks/README.md)" in first
+        assert (
+            "[the whole result](benchmarks/results/some.json), [how it is measured](benchmarks/README.md)"
+            in first
+        )
         assert "and [pictures](docs/speed.md)." in first
         second = readme.block(result, source, readme.ROOT / "docs" / "speed.md")
         assert "[the whole result](../benchmarks/results/some.json) and [how it is measured](" in second
         assert "pictures" not in second
-        assert "| fair | 1.000 | 2.000 (LiteRT) | 2.00 | 50% | 1.000 | 2.000 (LiteRT) | 2.00 | 50% |" in second
+        assert (
+            "| fair | 1.000 | 2.000 (LiteRT) | 2.00 | 50% | 1.000 | 2.000 (LiteRT) | 2.00 | 50% |" in second
+        )
 
     @pytest.mark.parametrize(
         ("timed", "expected"),
@@ -401,5 +406,5 @@ class TestReadme:
         ],
     )
     def test_the_peers_are_those_that_were_timed(self, timed: list[str], expected: str) -> None:
-        outcomes: dict[str, Any] = {"inference": {"ours": {}}, "training": dict.fromkeys(timed, {})}
+        outcomes: dict[str, Any] = {"inference": {"ours": {}}, "training": {key: {} for key in timed}}
         assert readme.peers_of({"cases": [outcomes]}) == expected

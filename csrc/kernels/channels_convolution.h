@@ -65,7 +65,9 @@ template <class T>
 bool tiles_convert(const ClassPlans& plans, bool can_clip) {
   if (is_compute_type<T>) return true;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
-    if (choose_dense_tiles<T, Loading::as_stored>(plans.columns[i], 1, can_clip) == nullptr) return false;
+    if (choose_dense_tiles<T, Loading::as_stored>(plans.columns[i], 1, can_clip) == nullptr) {
+      return false;
+    }
   }
   return converts_quickly<T>;
 }
@@ -77,7 +79,9 @@ int64_t pair_distance(const ClassPlans& plans, bool can_clip) {
   const int64_t shift = pair_shift(rows);
   if (tile_rows != 2 || shift == 0) return 0;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
-    if (choose_dense_tiles<S, Loading::as_stored>(plans.columns[i], 2, can_clip) == nullptr) return 0;
+    if (choose_dense_tiles<S, Loading::as_stored>(plans.columns[i], 2, can_clip) == nullptr) {
+      return 0;
+    }
   }
   const int64_t distance = rows.target_step * (shift * rows.tap_step / rows.result_step);
   return distance < plans.target_rows() ? distance : 0;
@@ -196,8 +200,8 @@ struct RowMaker {
     for (int64_t i = 0; i < plans.column_classes; ++i) {
       const Ahead* const asked = i == 0 && ahead.count > 0 ? &ahead : nullptr;
       const auto run = [&]<Loading how>() {
-        RowOfTiles<S, how>(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping,
-                                to, tile, asked)
+        RowOfTiles<S, how>(plans.columns[i], both ? 2 : 1, source.pitch, w.column, clipping, to,
+                           tile, asked)
             .make();
       };
       const Loading loading = source.loading();

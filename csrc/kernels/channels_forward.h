@@ -325,8 +325,7 @@ class ChannelsForward {
 template <class T>
 ColumnBlocks forward_blocks(const depthwise_params& p) {
   ColumnBlocks blocks = column_blocks<Compute<T>>(p, forward_bytes<Compute<T>>(p), p.out_width);
-  const bool fetches =
-      p.layout == DEPTHWISE_CHANNELS_LAST && reads_all(p) && reads_memory<T>(p);
+  const bool fetches = p.layout == DEPTHWISE_CHANNELS_LAST && reads_all(p) && reads_memory<T>(p);
   if (!fetches || blocks.count > 1) return blocks;
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
   const int64_t rows = min_of(reach + p.stride_height, p.in_height);

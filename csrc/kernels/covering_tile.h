@@ -71,8 +71,8 @@ void covering_tile(const Tile<S>& given) {
 #pragma GCC unroll 2
         for (int o = 0; o < rows; ++o) w[o] = row->w[o] + tile.w_first + channel;
         add_elements<first, last, loading, S>(sums, elements,
-                                               row->x + tile.x_first + elements.offset, tile.x_tap,
-                                               tile.tap_count, w, tile.w_tap);
+                                              row->x + tile.x_first + elements.offset, tile.x_tap,
+                                              tile.tap_count, w, tile.w_tap);
       }
     };
     add_rows.template operator()<0, 1>(tile.single_rows);

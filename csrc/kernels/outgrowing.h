@@ -1,5 +1,5 @@
-// Which calls outgrow the caches: what they read is asked for ahead and in long runs, what they write
-// goes past the caches.
+// Which calls outgrow the caches: what they read is asked for ahead and in long runs, what they
+// write goes past the caches.
 #ifndef DEPTHWISE_KERNELS_OUTGROWING_H_
 #define DEPTHWISE_KERNELS_OUTGROWING_H_
 

@@ -1,7 +1,7 @@
 // Every constant that was chosen by measurement or by a cache's size. Figures are of one core of an
-// AMD EPYC (Zen 4; 32 KiB L1, 1 MiB L2), AVX-512, taken with tools/time_kernel.cc, unless others are
-// named: those of a Zen 5 (48 KiB L1, 1 MiB L2, 32 MiB L3) and a Zen 1 (512 KiB L2, 8 MiB L3; AVX2)
-// compare builds with one value and the other in turns, as benchmarks/builds.py does.
+// AMD EPYC (Zen 4; 32 KiB L1, 1 MiB L2), AVX-512, taken with tools/time_kernel.cc, unless others
+// are named: those of a Zen 5 (48 KiB L1, 1 MiB L2, 32 MiB L3) and a Zen 1 (512 KiB L2, 8 MiB L3;
+// AVX2) compare builds with one value and the other in turns, as benchmarks/builds.py does.
 #ifndef DEPTHWISE_KERNELS_TUNING_H_
 #define DEPTHWISE_KERNELS_TUNING_H_
 
