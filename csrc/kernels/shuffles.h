@@ -34,6 +34,29 @@ DW_INLINE Vec<double> even_elements(Vec<double> a, Vec<double> b) {
 #endif
 }
 
+// The elements at even places of two adjacent vectors in the order in which one instruction gives
+// them, and such a vector brought in order: for sums of many of them that is done once.
+template <class A>
+DW_INLINE Vec<A> even_elements_anyhow(Vec<A> a, Vec<A> b) {
+#if DW_VECTOR_BYTES == 32
+  if constexpr (sizeof(A) == 4) {
+    return (Vec<A>)_mm256_shuffle_ps((__m256)a, (__m256)b, 0x88);
+  } else {
+    return (Vec<A>)_mm256_shuffle_pd((__m256d)a, (__m256d)b, 0);
+  }
+#else
+  return even_elements(a, b);
+#endif
+}
+template <class A>
+DW_INLINE Vec<A> in_order(Vec<A> v) {
+#if DW_VECTOR_BYTES == 32
+  return (Vec<A>)_mm256_permute4x64_pd((__m256d)v, 0xd8);
+#else
+  return v;
+#endif
+}
+
 // Elements of two adjacent vectors at ascending places, where the instruction set has this as one
 // instruction.
 template <class A>

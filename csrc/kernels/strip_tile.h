@@ -32,10 +32,12 @@ struct Strip {
   int64_t column;  // of the first one
   int vectors;
   int full;  // of these, all of whose lanes are results
-  // Null if all are full, and all of their taps meet the image. Else the lanes that are results of
-  // the vector that is not full, and, vector by vector, those that meet the image where taps share
-  // what is loaded, and where each loads its own.
-  const SomeLanes<A>*results, *shared, *loaded;
+  int left;  // results in the vector that is not full
+  // Null if all are full, and all of their taps meet the image. Else, vector by vector, the lanes
+  // that meet the image where taps share what is loaded, and where each loads its own.
+  const SomeLanes<A>*shared, *loaded;
+
+  bool is_whole() const { return loaded == nullptr; }
 };
 
 // Rows of results whose taps are in neighbouring rows of the source. (With a dilation these are
@@ -94,7 +96,7 @@ class StripSource {
         wide[u] = loaded(at, v * across + u, strip_.loaded, index * vectors * across);
       }
       if constexpr (across == 1) return in_register(wide[0]);
-      if constexpr (across == 2) return even_elements(wide[0], wide[1]);
+      if constexpr (across == 2) return even_elements_anyhow<A>(wide[0], wide[1]);
     }
   }
 
@@ -214,10 +216,11 @@ DW_INLINE void strip_tile(const StripRows<A>& s, const Strip<A>& strip, int64_t 
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
       A* const to = out + i * s.out_row + v * lanes<A>;
+      if constexpr (!shared && across == 2) sums[i][v] = in_order<A>(sums[i][v]);
       const Vec<A> value = clamp(sums[i][v], broadcast(s.least), broadcast(s.most));
       // To memory that is not in the caches, masked stores take a fifth longer.
       if (some && v >= strip.full) {
-        store_some(to, value, *strip.results);
+        store_part(to, value, strip.left);
       } else {
         store(to, value);
       }
@@ -238,13 +241,13 @@ template <int high, int wide, bool shared, int across, class A>
     for (int64_t i = 0; i < count; ++i) {
       const Strip<A>& strip = strips[i];
       if (strip.vectors == 1) {
-        if (strip_vectors > 1 || strip.results != nullptr) {
+        if (strip_vectors > 1 || !strip.is_whole()) {
           strip_tile<high, wide, shared, across, 1, rows, true>(s, strip, t, known);
         } else {
           strip_tile<high, wide, shared, across, 1, rows, false>(s, strip, t, known);
         }
       } else if constexpr (strip_vectors == 2) {
-        if (strip.results != nullptr) {
+        if (!strip.is_whole()) {
           strip_tile<high, wide, shared, across, 2, rows, true>(s, strip, t, known);
         } else {
           strip_tile<high, wide, shared, across, 2, rows, false>(s, strip, t, known);

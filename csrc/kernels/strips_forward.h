@@ -70,7 +70,7 @@ class Strips {
   bool make(const depthwise_params& p) {
     const int64_t vectors = ceil_div(p.out_width, n);
     count = ceil_div(vectors, strip_vectors);
-    const int64_t most = 1 + p.stride_width * (strip_vectors + 1 + p.kernel_width * strip_vectors);
+    const int64_t most = p.stride_width * (strip_vectors + 1 + p.kernel_width * strip_vectors);
     if (!strips_.allocate(count * static_cast<int64_t>(sizeof(Strip<A>))) ||
         !lanes_.allocate(count * most * static_cast<int64_t>(sizeof(SomeLanes<A>)))) {
       return false;
@@ -82,7 +82,7 @@ class Strips {
       strip = {column,
                static_cast<int>(min_of(strip_vectors, vectors - i * strip_vectors)),
                static_cast<int>(min_of(strip_vectors, (p.out_width - column) / n)),
-               nullptr,
+               static_cast<int>((p.out_width - column) % n),
                nullptr,
                nullptr};
       if (strip.vectors < strip_vectors || !is_whole(strip, p)) name_lanes(strip, next, p);
@@ -108,8 +108,6 @@ class Strips {
       const TapRange range = inside(position, 1, n, extent);
       *to++ = lanes_between<A>(range.begin, range.end);
     };
-    strip.results = to;
-    add(strip.column + strip.full * n, p.out_width);
     strip.shared = to;
     for (int64_t v = 0; v < across * (strip.vectors + 1); ++v) add(from + v * n, p.in_width);
     strip.loaded = to;

@@ -280,8 +280,31 @@ DW_INLINE __m256i first_lanes(int64_t count) {
 DW_INLINE Vec<float> load_part(const float* p, int64_t count) {
   return (Vec<float>)_mm256_maskload_ps(p, first_lanes(count));
 }
+// In pieces, which take fewer cycles than a masked store takes an AMD core.
 DW_INLINE void store_part(float* p, Vec<float> v, int64_t count) {
-  _mm256_maskstore_ps(p, first_lanes(count), (__m256)v);
+  if (count >= lanes<float>) return store(p, v);
+  __m128 piece = _mm256_castps256_ps128((__m256)v);
+  if (count & 4) {
+    _mm_storeu_ps(p, piece);
+    piece = _mm256_extractf128_ps((__m256)v, 1);
+    p += 4;
+  }
+  if (count & 2) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(p), piece);
+    piece = _mm_movehl_ps(piece, piece);
+    p += 2;
+  }
+  if (count & 1) _mm_store_ss(p, piece);
+}
+DW_INLINE void store_part(double* p, Vec<double> v, int64_t count) {
+  if (count >= lanes<double>) return store(p, v);
+  __m128d piece = _mm256_castpd256_pd128((__m256d)v);
+  if (count & 2) {
+    _mm_storeu_pd(p, piece);
+    piece = _mm256_extractf128_pd((__m256d)v, 1);
+    p += 2;
+  }
+  if (count & 1) _mm_store_sd(p, piece);
 }
 #endif
 
@@ -293,8 +316,8 @@ DW_INLINE Vec<A> lane_numbers() {
   return numbers;
 }
 
-// Loads and stores of a range of lanes, where the instruction set has them. The others read as
-// zero, and their memory, which need not exist, is not touched.
+// Loads of a range of lanes, where the instruction set has them. The others read as zero, and their
+// memory, which need not exist, is not touched.
 template <class T>
 inline constexpr bool loads_some = false;
 #if defined(__AVX512F__)
@@ -314,12 +337,6 @@ DW_INLINE Vec<float> load_some(const float* p, uint16_t some) {
 DW_INLINE Vec<double> load_some(const double* p, uint16_t some) {
   return (Vec<double>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(some), p);
 }
-DW_INLINE void store_some(float* p, Vec<float> v, uint16_t some) {
-  _mm512_mask_storeu_ps(p, static_cast<__mmask16>(some), (__m512)v);
-}
-DW_INLINE void store_some(double* p, Vec<double> v, uint16_t some) {
-  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(some), (__m512d)v);
-}
 #elif defined(__AVX2__)
 template <>
 inline constexpr bool loads_some<float> = true;
@@ -336,12 +353,6 @@ DW_INLINE Vec<float> load_some(const float* p, Mask<float> some) {
 }
 DW_INLINE Vec<double> load_some(const double* p, Mask<double> some) {
   return (Vec<double>)_mm256_maskload_pd(p, (__m256i)some);
-}
-DW_INLINE void store_some(float* p, Vec<float> v, Mask<float> some) {
-  _mm256_maskstore_ps(p, (__m256i)some, (__m256)v);
-}
-DW_INLINE void store_some(double* p, Vec<double> v, Mask<double> some) {
-  _mm256_maskstore_pd(p, (__m256i)some, (__m256d)v);
 }
 #else
 template <class A>
