@@ -121,6 +121,23 @@ class Strips {
   CallMemory strips_, lanes_;
 };
 
+// Rows of a plane around which all that vectors of these strips load is memory of the images: of
+// the plane itself where its rows touch, and of the planes before and after it where these do, too.
+template <class A>
+TapRange whole_rows(const depthwise_params& p, const PlaneTask& task) {
+  const int64_t n = lanes<A>, plane = p.in_height * p.in_width;
+  if (p.x.row != p.in_width) return {0, 0};
+  const bool touch = p.x.channel == plane && (p.batch == 1 || p.x.batch == p.channels * plane);
+  const int64_t index = task.image * p.channels + task.channel;
+  const int64_t elements_before = touch ? index * plane : 0;
+  const int64_t elements_after = touch ? (p.batch * p.channels - 1 - index) * plane : 0;
+  const int64_t reach = round_up(p.out_width, strip_vectors * n) * p.stride_width +
+                        (p.kernel_width - 1) * p.dilation_width - p.pad_left;
+  const int64_t before = max_of(0, p.pad_left - elements_before);
+  const int64_t after = max_of(0, reach - p.in_width - elements_after);
+  return {ceil_div(before, p.in_width), p.in_height - ceil_div(after, p.in_width)};
+}
+
 // Sums to results, in place, and kept before that where asked for.
 template <class T>
 void activate_row(T* row, T* preactivation, int64_t columns, const depthwise_params& p) {
@@ -166,6 +183,7 @@ bool strips_forward(const Call& call) {
       T weights[most_strip_height * most_strip_width];
       const ImageView<T> x = image_at<T>(call.x, p.x, task.image, task.channel);
       const int64_t end = min_of(task.row + block.rows, p.out_height);
+      const TapRange whole = whole_rows<T>(p, task);
       for (int64_t m = 0; m < p.multiplier; ++m) {
         const int64_t output = task.channel * p.multiplier + m;
         kernel.gather(weights, output, p);
@@ -173,13 +191,17 @@ bool strips_forward(const Call& call) {
         // Rows of results so many apart have their taps in the same rows of these.
         for (int64_t k = task.row; k < min_of(task.row + apart, end); ++k) {
           const int64_t top = k * p.stride_height - p.pad_top, results = ceil_div(end - k, apart);
-          const TapRange rows =
-              inside(top, p.dilation_height, (results - 1) * down + p.kernel_height, p.in_height);
+          const int64_t count = (results - 1) * down + p.kernel_height;
+          const TapRange rows = inside(top, p.dilation_height, count, p.in_height);
+          const TapRange near = inside(top - whole.begin, p.dilation_height, count,
+                                       max_of(0, whole.end - whole.begin));
           const StripRows<T> s{x.data + top * x.row - p.pad_left,
                                p.dilation_height * x.row,
                                p.in_width,
                                rows.begin,
                                rows.end,
+                               near.begin,
+                               near.end,
                                down,
                                weights,
                                p.kernel_height,

@@ -320,6 +320,9 @@ DW_INLINE Vec<A> lane_numbers() {
 // memory, which need not exist, is not touched.
 template <class T>
 inline constexpr bool loads_some = false;
+// Whether to load a whole vector and cut it takes less, where all of its memory is there.
+template <class T>
+inline constexpr bool cuts_faster = false;
 #if defined(__AVX512F__)
 template <>
 inline constexpr bool loads_some<float> = true;
@@ -348,6 +351,10 @@ template <class A>
 DW_INLINE SomeLanes<A> lanes_between(int64_t begin, int64_t end) {
   return (lane_numbers<A>() >= static_cast<A>(begin)) & (lane_numbers<A>() < static_cast<A>(end));
 }
+template <>
+inline constexpr bool cuts_faster<float> = true;
+template <>
+inline constexpr bool cuts_faster<double> = true;
 DW_INLINE Vec<float> load_some(const float* p, Mask<float> some) {
   return (Vec<float>)_mm256_maskload_ps(p, (__m256i)some);
 }
