@@ -104,7 +104,9 @@ template <class T>
     }
     const int64_t h = window.row_first + r * window.row_step;
     A* const values = to + columns.begin;
-    if (plane.column == 1) ask_ahead(plane.data + h * plane.row + w, count * window.column_step);
+    if (plane.column == 1) {
+      ask_ahead(plane.data + h * plane.row + w, (count - 1) * window.column_step + 1);
+    }
     fill_zero(to, columns.begin);
     convert_gradient(values, plane.data + h * plane.row + w * plane.column,
                      window.column_step * plane.column,
