@@ -56,6 +56,7 @@ FILES = {
     "columns_kernel_gradient.h": "set-up",
     "gradient_columns.h": "set-up",
     "gradient_parts.h": "set-up",
+    "outgrowing.h": "set-up",
     "packed_kernel.h": "set-up",
     "pixels_forward.h": "set-up",
     "row_sums.h": "set-up",
