@@ -379,32 +379,3 @@ class TestReadme:
     def test_a_suite_without_the_table_is_refused(self) -> None:
         with pytest.raises(ValueError, match="with the table in it"):
             readme.table_of({"random": {"cases": [1]}})
-
-    def test_what_the_table_refers_to_is_named_from_its_page(self) -> None:
-        cases = [entry("fair", 1.0, 2.0, 0.1) | {"floor_ms": {"inference": 0.5, "training": 0.5}}]
-        result = {"cases": cases, "machine": {"cpu": "Some CPU"}, "settings": {"threads": 2}}
-        source = readme.ROOT / "benchmarks" / "results" / "some.json"
-        first = readme.block(result, source, readme.ROOT / "README.md")
-        assert (
-            "[the whole result](benchmarks/results/some.json), [how it is measured](benchmarks/README.md)"
-            in first
-        )
-        assert "and [pictures](docs/speed.md)." in first
-        second = readme.block(result, source, readme.ROOT / "docs" / "speed.md")
-        assert "[the whole result](../benchmarks/results/some.json) and [how it is measured](" in second
-        assert "pictures" not in second
-        assert (
-            "| fair | 1.000 | 2.000 (LiteRT) | 2.00 | 50% | 1.000 | 2.000 (LiteRT) | 2.00 | 50% |" in second
-        )
-
-    @pytest.mark.parametrize(
-        ("timed", "expected"),
-        [
-            (["torch"], "PyTorch"),
-            (["torch", "torch-nhwc", "litert"], "PyTorch (both layouts) and LiteRT"),
-            (["ours-jax", "torch-nhwc", "jax", "litert"], "PyTorch channels_last, JAX and LiteRT"),
-        ],
-    )
-    def test_the_peers_are_those_that_were_timed(self, timed: list[str], expected: str) -> None:
-        outcomes: dict[str, Any] = {"inference": {"ours": {}}, "training": {key: {} for key in timed}}
-        assert readme.peers_of({"cases": [outcomes]}) == expected
