@@ -50,7 +50,7 @@ test: $(if $(strip $(FRAMEWORKS) $(BACKENDS)),$(TESTED),$(PACKAGE))  ## Run the 
 	$(if $(IN_FRAMEWORKS),@$(MAKE) --no-print-directory --jobs=$(WORKERS) --output-sync=target $(IN_FRAMEWORKS))
 	$(if $(strip $(FRAMEWORKS)),$(BIN)/python -m pytest $(PYTEST_ARGS) tests/frameworks $(NONE_LEFT))
 
-# The longest ones begin.
+# `test` in one framework, or in Keras on one backend.
 IN_FRAMEWORKS := $(BACKENDS:%=test-keras-on-%) $(FRAMEWORKS:%=test-%)
 .PHONY: $(IN_FRAMEWORKS)
 $(FRAMEWORKS:%=test-%): test-%:
