@@ -280,8 +280,8 @@ DW_INLINE __m256i first_lanes(int64_t count) {
 DW_INLINE Vec<float> load_part(const float* p, int64_t count) {
   return (Vec<float>)_mm256_maskload_ps(p, first_lanes(count));
 }
-// In pieces: 3x3 on channels-first 14x14x512 took two cores of a Zen 1 220 us with masked stores and
-// 198 so.
+// In pieces: 3x3 on channels-first 14x14x512 took two cores of a Zen 1 220 us with masked stores
+// and 198 so.
 DW_INLINE void store_part(float* p, Vec<float> v, int64_t count) {
   if (count >= lanes<float>) return store(p, v);
   __m128 piece = _mm256_castps256_ps128((__m256)v);
