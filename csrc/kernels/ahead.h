@@ -46,7 +46,8 @@ struct Ahead {
 // calls.
 class Asking {
  public:
-  DW_INLINE Asking() = default;  // for nothing
+  // For nothing. The rest is not looked at: setting it took a Zen 1 27 cycles for each tile.
+  DW_INLINE Asking() : share_(0) {}
   [[gnu::noinline]] Asking(const Ahead& ahead, int64_t begin, int64_t end, int64_t calls)
       : row_(ahead.rows), last_row_(ahead.rows + ahead.count), begin_(begin), end_(end) {
     int64_t lines = 0;
@@ -109,14 +110,13 @@ class Asking {
     return false;
   }
 
-  const Ahead::Row *row_ = nullptr, *last_row_ = nullptr;
-  int64_t begin_ = 0, end_ = 0;
-  int64_t share_ = 0;  // lines of a call
-  const char* first_ =
-      nullptr;  // of the run: a column's channels, or all columns where these touch
-  const char *at_ = nullptr, *stop_ = nullptr;
-  int64_t length_ = 0, left_ = 0;  // bytes of a run, and runs of this row
-  bool whole_ = false;
+  const Ahead::Row *row_, *last_row_;
+  int64_t begin_, end_;
+  int64_t share_;      // lines of a call
+  const char* first_;  // of the run: a column's channels, or all columns where these touch
+  const char *at_, *stop_;
+  int64_t length_, left_;  // bytes of a run, and runs of this row
+  bool whole_;
 };
 
 // Asks for what comes some way after the `count` elements from `from` on. Planes lie one after the

@@ -65,7 +65,7 @@ template <class T>
 bool tiles_convert(const ClassPlans& plans, bool can_clip) {
   if (is_compute_type<T>) return true;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
-    if (choose_dense_tiles<T, Loading::as_stored>(plans.columns[i], 1, can_clip) == nullptr) {
+    if (choose_dense_tiles<T>(plans.columns[i], 1, can_clip, Loading::as_stored) == nullptr) {
       return false;
     }
   }
@@ -79,7 +79,7 @@ int64_t pair_distance(const ClassPlans& plans, bool can_clip) {
   const int64_t shift = pair_shift(rows);
   if (tile_rows != 2 || shift == 0) return 0;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
-    if (choose_dense_tiles<S, Loading::as_stored>(plans.columns[i], 2, can_clip) == nullptr) {
+    if (choose_dense_tiles<S>(plans.columns[i], 2, can_clip, Loading::as_stored) == nullptr) {
       return 0;
     }
   }

@@ -60,29 +60,48 @@ template <int rows, int stride, Loading loading, class S>
 inline constexpr DenseTiles<S> dense_tiles =
     make_dense_tiles<rows, stride, loading, S>(TileWidths<2, 3, 4, 5, 6, 7, 8>{});
 
+// Those for so many rows of results; null where there are none.
+template <Loading loading, class S>
+const DenseTiles<S>* dense_tiles_for(int rows, int64_t stride) {
+  if (stride < 1 || stride > 3) return nullptr;
+  if constexpr (tile_rows == 2) {
+    static constexpr const DenseTiles<S>* pairs[] = {&dense_tiles<2, 1, loading, S>,
+                                                     &dense_tiles<2, 2, loading, S>,
+                                                     &dense_tiles<2, 3, loading, S>};
+    if (rows == 2) return pairs[stride - 1];
+  }
+  static constexpr const DenseTiles<S>* single[] = {&dense_tiles<1, 1, loading, S>,
+                                                    &dense_tiles<1, 2, loading, S>,
+                                                    &dense_tiles<1, 3, loading, S>};
+  return single[stride - 1];
+}
+
+// The same, however elements are loaded. Not inline, for tiles take long to compile: those of the
+// type that half types are computed in are compiled in table_floats.cc only.
+template <class S>
+const DenseTiles<S>* find_dense_tiles(int rows, int64_t stride, Loading loading) {
+  if constexpr (can_permute_run<S>) {
+    if (loading == Loading::from_run) return dense_tiles_for<Loading::from_run, S>(rows, stride);
+  }
+  if constexpr (repeats_on_load<S>(2)) {
+    if (loading == Loading::repeated) return dense_tiles_for<Loading::repeated, S>(rows, stride);
+  }
+  return dense_tiles_for<Loading::as_stored, S>(rows, stride);
+}
+
 // Null where a row of this plan is no work for dense tiles, or would need clipped ones where these
-// cannot be used.
-template <class S, Loading loading>
-const DenseTiles<S>* choose_dense_tiles(const AxisPlan& plan, int rows, bool can_clip) {
+// cannot be used, or where tiles had better not read and write this type.
+template <class S>
+const DenseTiles<S>* choose_dense_tiles(const AxisPlan& plan, int rows, bool can_clip,
+                                        Loading loading) {
   if (plan.count < narrowest_row(plan)) return nullptr;
   if (!can_clip && plan.is_clipped()) return nullptr;
-  if (plan.result_step == plan.tap_step) {
-    if constexpr (tile_rows == 2) {
-      if (rows == 2) return &dense_tiles<2, 1, loading, S>;
+  if constexpr (converts_quickly<S>) {
+    for (int stride = 1; stride <= 3; ++stride) {
+      if (plan.result_step == stride * plan.tap_step) {
+        return find_dense_tiles<S>(rows, stride, loading);
+      }
     }
-    return &dense_tiles<1, 1, loading, S>;
-  }
-  if (plan.result_step == 2 * plan.tap_step) {
-    if constexpr (tile_rows == 2) {
-      if (rows == 2) return &dense_tiles<2, 2, loading, S>;
-    }
-    return &dense_tiles<1, 2, loading, S>;
-  }
-  if (plan.result_step == 3 * plan.tap_step) {
-    if constexpr (tile_rows == 2) {
-      if (rows == 2) return &dense_tiles<2, 3, loading, S>;
-    }
-    return &dense_tiles<1, 3, loading, S>;
   }
   return nullptr;
 }
@@ -104,11 +123,14 @@ void name_elements(Tile<S>& tile, const Clipping<S>& clipping, TapRange taps, in
   tile.row_elements = taps.end - taps.begin + spread;
   const S** place = clipping.places;
   const int64_t row_count = tile.single_rows + tile.shared_rows + tile.second_rows;
-  for (int64_t r = 0; r < row_count; ++r) {
+  const int64_t before = min_of(tile.row_elements, max_of(0, inside.begin - taps.begin));
+  const int64_t there = min_of(tile.row_elements, max_of(before, inside.end - taps.begin));
+  for (int64_t r = 0; r < row_count; ++r, place += tile.row_elements) {
     const S* const x = tile.rows[r].x + offset;
-    for (int64_t e = taps.begin; e < taps.end + spread; ++e) {
-      *place++ = e >= inside.begin && e < inside.end ? x + e * tile.x_tap : clipping.zeros;
-    }
+    int64_t e = 0;
+    for (; e < before; ++e) place[e] = clipping.zeros;
+    for (; e < there; ++e) place[e] = x + (taps.begin + e) * tile.x_tap;
+    for (; e < tile.row_elements; ++e) place[e] = clipping.zeros;
   }
 }
 
@@ -152,7 +174,7 @@ class RowOfTiles {
     const bool in_order = goes_in_order();
     const DenseTiles<S>* const dense =
         in_order ? nullptr
-                 : choose_dense_tiles<S, loading>(plan_, rows_, clipping_.zeros != nullptr);
+                 : choose_dense_tiles<S>(plan_, rows_, clipping_.zeros != nullptr, loading);
     if (dense != nullptr) {
       make_dense(*dense);
     } else {

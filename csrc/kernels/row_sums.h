@@ -65,23 +65,27 @@ template <class A>
 struct TapSumsChoices {
   TapSumsChoice<A> whole, half{};
 
-  TapSumsChoices(const Axis& columns, int64_t taps, Loading loading, bool halves)
-      : whole(choose_tap_sums<Vec<A>, Loading::as_stored, A>(columns, taps)) {
-    if constexpr (repeats_on_load<A>(2)) {
-      if (loading == Loading::repeated) {
-        whole = choose_tap_sums<Vec<A>, Loading::repeated, A>(columns, taps);
-      }
-    }
-    if constexpr (can_permute_run<A>) {
-      if (loading == Loading::from_run) {
-        whole = choose_tap_sums<Vec<A>, Loading::from_run, A>(columns, taps);
-      }
-    }
-    if constexpr (has_half_vectors<A>) {
-      if (halves) half = choose_tap_sums_of_halves<A>(columns, taps);
+  TapSumsChoices(const Axis& columns, int64_t taps, Loading loading, bool halves);
+};
+
+// Not inline, like find_dense_tiles().
+template <class A>
+TapSumsChoices<A>::TapSumsChoices(const Axis& columns, int64_t taps, Loading loading, bool halves)
+    : whole(choose_tap_sums<Vec<A>, Loading::as_stored, A>(columns, taps)) {
+  if constexpr (repeats_on_load<A>(2)) {
+    if (loading == Loading::repeated) {
+      whole = choose_tap_sums<Vec<A>, Loading::repeated, A>(columns, taps);
     }
   }
-};
+  if constexpr (can_permute_run<A>) {
+    if (loading == Loading::from_run) {
+      whole = choose_tap_sums<Vec<A>, Loading::from_run, A>(columns, taps);
+    }
+  }
+  if constexpr (has_half_vectors<A>) {
+    if (halves) half = choose_tap_sums_of_halves<A>(columns, taps);
+  }
+}
 
 // Sums for all taps and channels, and the outputs' own, over the output rows [begin, end) of one
 // image.

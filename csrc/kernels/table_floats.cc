@@ -3,6 +3,10 @@
 #include "choice.h"
 
 namespace depthwise::DW_ISA {
+
+template const DenseTiles<float>* find_dense_tiles<float>(int, int64_t, Loading);
+template struct TapSumsChoices<float>;
+
 namespace {
 
 constexpr Kernel table[] = {

@@ -3,6 +3,11 @@
 #include "choice.h"
 
 namespace depthwise::DW_ISA {
+
+// Half of what there would be to compile here is there, too.
+extern template const DenseTiles<float>* find_dense_tiles<float>(int, int64_t, Loading);
+extern template struct TapSumsChoices<float>;
+
 namespace {
 
 constexpr Kernel table[] = {
