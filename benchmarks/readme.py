@@ -1,27 +1,46 @@
-"""Writes the README's speed table from a stored result: `python -m benchmarks.readme benchmarks/results/NAME.json`."""
+"""Writes the README's speed table, or another page's, from a stored result: `python -m benchmarks.readme --help`."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import PEERS
+from benchmarks.peers import OURS, PEERS
 from benchmarks.report import MEASUREMENTS, milliseconds, summary, verdict
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 
 
-def block(result: dict[str, Any], source: str) -> str:
+def peers_of(result: dict[str, Any]) -> str:
+    """The peers among which the best was sought, as a sentence lists them."""
+    names = [PEERS[name].title for name in result["versions"] if not PEERS[name].ours]
+    if "PyTorch" in names and "PyTorch channels_last" in names:
+        names.remove("PyTorch channels_last")
+        names[names.index("PyTorch")] = "PyTorch (both layouts)"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def block(stored: dict[str, Any], source: str, root: str = ".") -> str:
     """The table in Markdown: for each case our time, the best peer's, and what share of the floor ours reaches.
 
     Args:
-        result: what `run.py` wrote.
-        source: where it is stored, for the reader who wants all of it.
+        stored: what `run.py` or `suite.py` wrote.
+        source: where it is stored, seen from the page, for the reader who wants all of it.
+        root: the way from the page to the repository's root.
+
+    Raises:
+        ValueError: the suite was run without the table.
     """
+    result = table_of(stored)
     machine, threads = result["machine"], result["settings"]["threads"]
+    beside = "" if root == "." else f"{root}/"
+    maker = "python -m benchmarks.run" if result is stored else "make bench"
     head = "| layer | " + " | ".join(f"{what} | best peer | ratio | floor" for what in MEASUREMENTS) + " |"
     lines = [head, "|---|" + "---:|" * 4 * len(MEASUREMENTS)]
     for entry in result["cases"]:
@@ -42,12 +61,12 @@ def block(result: dict[str, Any], source: str) -> str:
         cells += ["", "", f"**{ratio:.2f}**" if ratio else "-", f"**{share:.0%}**" if share else "-"]
     lines.append("| " + " | ".join(cells) + " |")
     text = (
-        f"Milliseconds on {machine['cpu']} ({threads} threads), float32. *inference* is the "
-        "forward pass with bias and ReLU, *training* that and the gradients of input, kernel and bias. *best peer* "
-        "is the fastest of PyTorch (both layouts), TensorFlow, JAX, ONNX Runtime, OpenVINO and LiteRT on that "
-        "layer; *ratio* is its time over ours; *floor* is what the machine's arithmetic and memory allow, over "
-        f"ours. `make bench` makes this table; [the whole result]({source}), [how it is measured]"
-        "(benchmarks/README.md) and [pictures](docs/speed.md)."
+        f"Milliseconds on {machine['cpu']} ({threads} threads, {result['versions'][OURS]['isa']}), float32. "
+        "*inference* is the forward pass with bias and ReLU, *training* that and the gradients of input, kernel and "
+        f"bias. *best peer* is the fastest of {peers_of(result)} on that layer; *ratio* is its time over ours; "
+        "*floor* is what the machine's arithmetic and memory allow, over ours. "
+        f"`{maker}` makes this table; [the whole result]({source}), [how it is measured]"
+        f"({beside}benchmarks/README.md) and [pictures]({beside}docs/speed.md)."
     )
     return "\n".join([BEGIN, "", *lines, "", text, "", END])
 
@@ -67,14 +86,23 @@ def table_of(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    """Replaces the block between the README's markers."""
-    (name,) = arguments
-    path = Path(name).resolve()
-    text = README.read_text()
+    """Replaces the block between the page's markers."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.readme", description=(__doc__ or "").split(":")[0]
+    )
+    parser.add_argument("result", type=Path, help="of benchmarks.run or benchmarks.suite")
+    parser.add_argument("page", type=Path, nargs="?", default=README, help="default: the README")
+    given = parser.parse_args(arguments)
+    page = given.page.resolve()
+    text = page.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    source = path.relative_to(README.parent).as_posix()
-    README.write_text(before + block(table_of(json.loads(path.read_text())), source) + after)
+
+    def link(to: Path) -> str:
+        return Path(os.path.relpath(to.resolve(), page.parent)).as_posix()
+
+    made = block(json.loads(given.result.read_text()), link(given.result), link(ROOT))
+    page.write_text(before + made + after)
 
 
 if __name__ == "__main__":

@@ -379,3 +379,35 @@ class TestReadme:
     def test_a_suite_without_the_table_is_refused(self) -> None:
         with pytest.raises(ValueError, match="with the table in it"):
             readme.table_of({"random": {"cases": [1]}})
+
+    def result(self, *peers: str) -> dict[str, Any]:
+        return {
+            "cases": [entry("fair", 1.0, 2.0, 0.1)],
+            "settings": {"threads": 3},
+            "machine": {"cpu": "Abacus"},
+            "versions": {OURS: {"isa": "beads"}, **{name: {} for name in peers}},
+        }
+
+    def test_the_text_says_on_what_and_against_whom(self) -> None:
+        table = self.result("torch", "torch-nhwc", "litert", OURS_JAX)
+        text = readme.block({"table": table}, "stored.json")
+        assert "| fair | 1.000 | 2.000 (LiteRT) | 2.00 | - |" in text
+        assert "Abacus (3 threads, beads)" in text
+        assert "the fastest of PyTorch (both layouts) and LiteRT on" in text
+        assert "`make bench` makes this table; [the whole result](stored.json)" in text
+        assert "(benchmarks/README.md) and [pictures](docs/speed.md)" in text
+
+    def test_another_page_has_its_own_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(readme, "ROOT", tmp_path)
+        stored, page = tmp_path / "stored.json", tmp_path / "docs" / "page.md"
+        page.parent.mkdir()
+        stored.write_text(json.dumps(self.result("torch")))
+        page.write_text(f"before {readme.BEGIN} old {readme.END} after")
+        readme.main([str(stored), str(page)])
+        text = page.read_text()
+        assert text.startswith(f"before {readme.BEGIN}")
+        assert text.endswith(f"{readme.END} after")
+        assert "old" not in text
+        assert "the fastest of PyTorch on" in text
+        assert "`python -m benchmarks.run` makes this table; [the whole result](../stored.json)" in text
+        assert "(../benchmarks/README.md) and [pictures](../docs/speed.md)" in text

@@ -165,7 +165,9 @@ def test_the_environment_sets_the_instruction_set(python: Callable[..., str], va
     assert python(PRINT_ISA, env={"DEPTHWISE_ISA": value}) == f"{value}\n"
 
 
-@pytest.mark.parametrize("value", ["AVX2", "fastest", "1", *(isa for isa in ISAS if isa not in native.supported_isas())])
+@pytest.mark.parametrize(
+    "value", ["AVX2", "fastest", "1", *(isa for isa in ISAS if isa not in native.supported_isas())]
+)
 def test_an_instruction_set_in_the_environment_that_cannot_be_is_an_error(
     python: Callable[..., str], value: str
 ) -> None:
