@@ -100,11 +100,11 @@ DW_INLINE void add_piece(Vec<A> (&sums)[rows][columns][1], auto&& load_element,
 // Whether dense tiles have code of their own for the usual three and five taps in a row, and need
 // not look how many there are for each vector. With AVX2 a Zen 1 took for a vector of a tile, in
 // cycles, looking and not looking, for 3x3 on 8 columns 117 and 101, for 5x5 on 7 columns 223 and
-// 207; one core for 3x3 on 28x28x64 52 us and 46, for 5x5 on 14x14x512 203 and 190. Two rows of
-// results, which have the more arithmetic for each look, were not measured.
-template <Loading loading, class S>
+// 207; one core for 3x3 on 28x28x64 52 us and 46, for 5x5 on 14x14x512 203 and 190. Other sets were
+// not measured, and this is half again as much to compile.
+template <int stride, Loading loading, class S>
 inline constexpr bool knows_taps =
-    tile_rows == 1 && loading == Loading::as_stored && is_compute_type<S>;
+    DW_VECTOR_BYTES == 32 && stride <= 2 && loading == Loading::as_stored && is_compute_type<S>;
 
 // Adjacent taps and columns `stride` taps apart. The elements lie `x_tap` apart, or where
 // `elements` says. `known`: the taps of a row, if these are one piece, or 0.
@@ -248,7 +248,7 @@ void dense_tile(const Tile<S>& given) {
       over_repeats<columns>(tile, sink, once);
     }
   };
-  if constexpr (knows_taps<loading, S>) {
+  if constexpr (knows_taps<stride, loading, S>) {
     if (tile.tap_count == 3) return go.template operator()<3>();
     if (tile.tap_count == 5) return go.template operator()<5>();
   }
