@@ -4,7 +4,8 @@
 
 namespace depthwise::DW_ISA {
 
-// Half of what there would be to compile here is there, too.
+// What half types are computed with is compiled there. With it, this file took 543 s for AVX-512 on
+// one core of a Zen 1, and 351 without.
 extern template const DenseTiles<float>* find_dense_tiles<float>(int, int64_t, Loading);
 extern template struct TapSumsChoices<float>;
 
