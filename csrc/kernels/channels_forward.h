@@ -26,14 +26,16 @@ void move_row(const TargetView<T>& target, int64_t h, int64_t width, const Compu
 // along pixels and like this, in us, for 3x3 at stride 3 on 85x85x5 11.5 and 8.0, on 130x130x8 15.3
 // and 11.7, at stride 2 on 112x112x8 13.8 and 10.7, for 5x5 at stride 2 17.6 and 19.3; where rows
 // were staged along channels, for 3x3 at stride 2 on 60x60x12 7.6 and 5.9, for 5x5 on
-// 112x112x14 27.9 and 20.1; with less than 5 channels it is slower.
+// 112x112x14 27.9 and 20.1; with less than 5 channels it is slower. Not so where masked loads are
+// slow: one core of a Zen 1 took for 3x3 at stride 3 on 85x85x5 28 and 46, at stride 2 on 112x112x4
+// 41 and 110, on 60x60x6 19 and 37, for 1x8 at strides 1 and 2 on 4 of 66x66x4 59 and 233.
 template <class T>
 bool takes_few(const depthwise_params& p) {
   constexpr int64_t n = lanes<Compute<T>>;
   const int64_t strides = p.stride_height * p.stride_width;
   const int64_t taps = p.kernel_height * p.kernel_width;
-  if (!repeats_on_load<T>(2) || p.layout != DEPTHWISE_CHANNELS_LAST || p.multiplier != 1 ||
-      strides == 1 || taps == 1 || p.channels >= n || 4 * p.channels <= n) {
+  if (!repeats_on_load<T>(2) || cuts_faster<T> || p.layout != DEPTHWISE_CHANNELS_LAST ||
+      p.multiplier != 1 || strides == 1 || taps == 1 || p.channels >= n || 4 * p.channels <= n) {
     return false;
   }
   // In cycles for a row of results: those to move a pixel were 5, those of a tap 1.5 and 1.
@@ -54,6 +56,9 @@ class ChannelsForward {
   bool run() {
     if (!make_weights()) return false;
     choose_ways();
+    if (direct_) {
+      kernel_.mind(call_.x, p_.x.column * static_cast<int64_t>(sizeof(T)), p_);
+    }
     cut();
     if (!copies_weights_ && !kernel_.separate(p_, call_.threads)) return false;
     const BlockTasks tasks = BlockTasks::of<A>(p_, channels_.count, rows_.count);

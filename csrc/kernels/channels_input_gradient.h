@@ -166,9 +166,13 @@ class InputGradient {
   // `may_be_direct`: rows of the output's gradient can be read in place. `streams`: those of the
   // input's go past the caches where they can.
   bool make(const Call& call, bool may_be_direct, bool streams) {
+    const depthwise_params& p = *call.params;
     weights_ = &kernel_;
-    return kernel_.pack(static_cast<const T*>(call.kernel), *call.params, call.threads) &&
-           kernel_.separate(*call.params, call.threads) && plan(call, may_be_direct, streams);
+    if (!kernel_.pack(static_cast<const T*>(call.kernel), p, call.threads)) return false;
+    if (RowSource<T>::can_be_direct(p.channels * p.multiplier, 1, p.dy.channel, p.activation)) {
+      kernel_.mind(call.dy, p.dy.column * static_cast<int64_t>(sizeof(T)), p);
+    }
+    return kernel_.separate(p, call.threads) && plan(call, may_be_direct, streams);
   }
   // Another block of columns of a call, with the weights of this one.
   bool make_beside(const InputGradient& other, const Call& call, bool may_be_direct, bool streams) {

@@ -23,14 +23,10 @@ struct PlaneTasks {
     count = p.batch * channels * row_blocks * column_blocks;
   }
   PlaneTask operator[](int64_t index) const {
-    PlaneTask task{};
-    task.column = index % column_blocks * block.columns;
-    index /= column_blocks;
-    task.row = index % row_blocks * block.rows;
-    index /= row_blocks;
-    task.channel = index % channels;
-    task.image = index / channels;
-    return task;
+    const int64_t rows = quotient(index, column_blocks), planes = quotient(rows, row_blocks);
+    const int64_t image = planes < channels ? 0 : planes / channels;
+    return {image, planes - image * channels, (rows - planes * row_blocks) * block.rows,
+            (index - rows * column_blocks) * block.columns};
   }
 };
 

@@ -15,7 +15,8 @@ struct PackedKernel {
   const A* data = nullptr;
   int64_t row = 0, column = 0;
   // Whether the taps of a large kernel, which are used again and again, evict each other from the
-  // caches there: separate() then, or blocks of channels copied.
+  // caches there, or those of any kernel what they are multiplied with: separate() then, or blocks
+  // of channels copied.
   bool evicts = false;
   CallMemory memory;
 
@@ -30,13 +31,29 @@ struct PackedKernel {
         data = from;
         row = s.row;
         column = s.column;
-        evicts = falls_together(column, p);
+        evicts = p.kernel_height * p.kernel_width >= tuning::evicting_taps &&
+                 falls_together(column * bytes);
         return true;
       }
     }
     return copy_taps(p, threads, [&](A* to, int64_t i, int64_t j) {
       pack_tap(to, from + i * s.row + j * s.column, s, p);
     });
+  }
+
+  // Minds a source that is read in place, its columns so many bytes apart, where a column's
+  // elements and its weights fall into the same few sets of the first-level cache. Few results are
+  // not worth the copy.
+  void mind(const void* source, int64_t apart, const depthwise_params& p) {
+    const int64_t results = p.batch * p.out_height * p.out_width;
+    if (!falls_together(apart) || !falls_together(column * bytes) ||
+        results < tuning::least_weight_uses * p.kernel_height * p.kernel_width) {
+      return;
+    }
+    constexpr uintptr_t around = tuning::meeting_bytes, sets = tuning::evicting_bytes;
+    const uintptr_t distance =
+        reinterpret_cast<uintptr_t>(source) - reinterpret_cast<uintptr_t>(data);
+    evicts = evicts || (distance + around) % sets < 2 * around;
   }
 
   // Copies the weights to where they do not evict each other.
@@ -52,14 +69,13 @@ struct PackedKernel {
 
   // Bytes for the weights of so many channels, and these: those of `whole` from `first` on.
   static int64_t block_bytes(int64_t outputs, const depthwise_params& p) {
-    return p.kernel_height * p.kernel_width * round_up(outputs, lanes<A>) *
-           static_cast<int64_t>(sizeof(A));
+    return p.kernel_height * p.kernel_width * spread_column(outputs) * bytes;
   }
   void use_block(const PackedKernel& whole, int64_t first, int64_t outputs,
                  const depthwise_params& p, void* room) {
     A* to = static_cast<A*>(room);
     data = to;
-    column = round_up(outputs, lanes<A>);
+    column = spread_column(outputs);
     row = p.kernel_width * column;
     for (int64_t i = 0; i < p.kernel_height; ++i) {
       for (int64_t j = 0; j < p.kernel_width; ++j, to += column) {
@@ -100,12 +116,13 @@ struct PackedKernel {
   }
 
  private:
+  static constexpr int64_t bytes = sizeof(A);
+
   // Memory for all taps, filled by copy(to, i, j).
   bool copy_taps(const depthwise_params& p, int threads, auto&& copy) {
-    column = round_up(p.channels * p.multiplier, lanes<A>);
-    if (falls_together(column, p)) column += lanes<A>;
+    column = spread_column(p.channels * p.multiplier);
     row = p.kernel_width * column;
-    if (!memory.allocate((p.kernel_height * row + lanes<A>)*static_cast<int64_t>(sizeof(A)))) {
+    if (!memory.allocate((p.kernel_height * row + lanes<A>)*bytes)) {
       return false;
     }
     A* const packed = memory.as<A>();
@@ -116,11 +133,12 @@ struct PackedKernel {
     });
   }
 
-  // Whether taps so many elements apart fall into so few sets of the caches that they evict each
-  // other before they are used again.
-  static bool falls_together(int64_t apart, const depthwise_params& p) {
-    return p.kernel_height * p.kernel_width >= tuning::evicting_taps &&
-           apart * static_cast<int64_t>(sizeof(A)) % tuning::evicting_bytes == 0;
+  // Whether what is so many bytes apart falls into a few sets of the caches.
+  static bool falls_together(int64_t apart) { return apart % tuning::evicting_bytes == 0; }
+  // From one tap of a copy to the next.
+  static int64_t spread_column(int64_t outputs) {
+    const int64_t whole = round_up(outputs, lanes<A>);
+    return falls_together(whole * bytes) ? whole + lanes<A> : whole;
   }
   static int threads_for(const depthwise_params& p, int threads) {
     const int64_t weights = p.kernel_height * p.kernel_width * p.channels * p.multiplier;

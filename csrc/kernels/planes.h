@@ -23,8 +23,8 @@ DW_INLINE void fill_zero(A* to, int64_t count) {
 // Along one axis, positions first, first + step, ... (`count` of them) of a source `extent` long:
 // [begin, end) are those inside of it.
 inline TapRange inside(int64_t first, int64_t step, int64_t count, int64_t extent) {
-  const int64_t begin = first >= 0 ? 0 : ceil_div(-first, step);
-  const int64_t end = first >= extent ? 0 : (extent - 1 - first) / step + 1;
+  const int64_t begin = first >= 0 ? 0 : ceil_quotient(-first, step);
+  const int64_t end = first >= extent ? 0 : quotient(extent - 1 - first, step) + 1;
   const int64_t clipped = min_of(begin, count);
   return {clipped, max_of(clipped, min_of(end, count))};
 }

@@ -13,7 +13,6 @@ namespace depthwise::DW_ISA {
 // more than `most_piece_taps` the channels family makes the sums in another order.)
 constexpr int strip_tile_rows = 4;
 constexpr int64_t most_strip_height = 7, most_strip_width = 7;
-constexpr int strip_vectors = vector_registers == 32 ? 2 : 1;
 
 // Whether taps of a row are shifted out of vectors that are loaded once for all of them, of which
 // there is one more than of results, or two at a stride. Else each tap loads its own: neighbouring
@@ -22,15 +21,32 @@ constexpr int strip_vectors = vector_registers == 32 ? 2 : 1;
 // 200 loading, with lanes left out 225.
 template <class A>
 inline constexpr bool shares_loads = can_shift<A>;
+// Vectors of a strip, at most. Where lanes are cut, strips that are not whole have one: two of 3x3
+// took one core of a Zen 1 54 us and 50 on 28x28x64, 22.7 and 18.0 on 14x14x64, whole ones of one
+// and of two vectors 55 and 48 on 66x66x16 without padding, at stride 2 on 56x56x144 211 and 222.
+template <class A>
+constexpr int most_strip_vectors(int64_t across) {
+  return cuts_faster<A> && across > 1 ? 1 : 2;
+}
+template <class A>
+inline constexpr int cut_strip_vectors = cuts_faster<A> ? 1 : 2;
 // The largest stride that there are tiles for.
 template <class A>
 constexpr int64_t most_strip_stride = shares_loads<A> ? 3 : 2;
 
-// How lanes that do not meet the image are left out: there are none; they are loaded and cut; or
-// they are not loaded, for they may be of no memory. One core of a Zen 1 waits for masked loads:
-// two took for 3x3 on 14x14x512 with all of these masked 196 us and 94 cut, on 56x56x128 289 and
-// 195, at stride 2 on 56x56x144 220 and 137, at dilation 2 on 28x28x192 247 and 156.
-enum class Border { none, cut, masked };
+// How the taps of a row get their vectors: out of those that are loaded once for all of them, or
+// each its own, side by side or with columns between them.
+enum class Taps { shared, adjacent, apart };
+template <class A>
+inline constexpr Taps spaced_taps = shares_loads<A> ? Taps::shared : Taps::apart;
+
+// How lanes that do not meet the image are left out: there are none; they are loaded and cut, of
+// the first tap of a row only, of the last one only, or of all; or they are not loaded, for they
+// may be of no memory. A Zen 1 waits for masked loads: two cores took for 3x3 on 14x14x512 with all
+// of these masked 196 us and 94 cut, on 56x56x128 289 and 195, at stride 2 on 56x56x144 220 and
+// 137, at dilation 2 on 28x28x192 247 and 156; one core with all taps cut and with those that have
+// to be, on 14x14x64 20.1 and 18.0, at stride 2 on 56x56x16 26.0 and 23.2.
+enum class Border { none, cut_first, cut_last, cut, masked };
 
 // Vectors of columns of results.
 template <class A>
@@ -42,6 +58,7 @@ struct Strip {
   // Null if all are full, and all of their taps meet the image. Else, vector by vector, the lanes
   // that meet the image where taps share what is loaded, and where each loads its own.
   const SomeLanes<A>*shared, *loaded;
+  Border cut;  // which taps are cut where lanes may be
 
   bool is_whole() const { return loaded == nullptr; }
 };
@@ -62,6 +79,7 @@ struct StripRows {
   A* out;
   int64_t out_row;
   A bias, least, most;  // what sums begin with, and what bounds the results
+  bool asks;            // for rows to come
 
   // Whether lanes of rows [begin, end) of the source, as far as these are of the image, may be cut.
   bool can_cut(int64_t begin, int64_t end) const {
@@ -70,8 +88,10 @@ struct StripRows {
 };
 
 // What taps of a row of the source take from it: results are `across` columns apart.
-template <bool shared, int across, int vectors, Border border, class A>
+template <Taps how, int across, int vectors, Border border, class A>
 class StripSource {
+  static constexpr bool shared = how == Taps::shared;
+
  public:
   DW_INLINE StripSource(const A* from, const Strip<A>& strip) : from_(from), strip_(strip) {
     if constexpr (shared) {
@@ -79,7 +99,7 @@ class StripSource {
       for (int v = 0; v <= vectors; ++v) {
         Vec<A> wide[across];
 #pragma GCC unroll 4
-        for (int u = 0; u < across; ++u) wide[u] = loaded(from, v * across + u, strip_.shared, 0);
+        for (int u = 0; u < across; ++u) wide[u] = loaded(from, v * across + u, strip_.shared);
         if constexpr (across == 1) {
           parts_[0][v] = in_register(wide[0]);
         } else if constexpr (across == 2) {
@@ -95,8 +115,10 @@ class StripSource {
     }
   }
   // Vector v of a tap: where loads are shared number `index` of a phase, else of all. `places` are
-  // those of its elements in what is shared, else it is `step` columns from one to the next.
-  DW_INLINE Vec<A> operator()(int64_t index, int phase, int v, int64_t step, Mask<A> places) const {
+  // those of its elements in what is shared, else it is `step` columns from one to the next of
+  // `taps`.
+  DW_INLINE Vec<A> operator()(int64_t index, int64_t taps, int phase, int v, int64_t step,
+                              Mask<A> places) const {
     if constexpr (shared) {
       if (__builtin_constant_p(index) && index == 0) return parts_[phase][v];
       return shifted(parts_[phase][v], parts_[phase][v + 1], places);
@@ -105,7 +127,11 @@ class StripSource {
       const A* const at = from_ + index * step;
 #pragma GCC unroll 4
       for (int u = 0; u < across; ++u) {
-        wide[u] = loaded(at, v * across + u, strip_.loaded, index * vectors * across);
+        const int64_t vector = v * across + u;
+        const bool is_whole = (border == Border::cut_first && index > 0) ||
+                              (border == Border::cut_last && index < taps - 1);
+        wide[u] = is_whole ? load(at + vector * lanes<A>)
+                           : loaded(at, vector, strip_.loaded + index * vectors * across);
       }
       if constexpr (across == 1) return in_register(wide[0]);
       if constexpr (across == 2) return even_elements_anyhow<A>(wide[0], wide[1]);
@@ -113,15 +139,14 @@ class StripSource {
   }
 
  private:
-  DW_INLINE Vec<A> loaded(const A* from, int64_t vector, const SomeLanes<A>* inside,
-                          int64_t first) const {
+  DW_INLINE Vec<A> loaded(const A* from, int64_t vector, const SomeLanes<A>* inside) const {
     const A* const at = from + vector * lanes<A>;
-    if constexpr (border == Border::masked) {
-      return load_some(at, inside[first + vector]);
-    } else if constexpr (border == Border::cut) {
-      return bit_cast<Vec<A>>(bit_cast<Mask<A>>(load(at)) & inside[first + vector]);
-    } else {
+    if constexpr (border == Border::none) {
       return load(at);
+    } else if constexpr (border == Border::masked) {
+      return load_some(at, inside[vector]);
+    } else {
+      return bit_cast<Vec<A>>(bit_cast<Mask<A>>(load(at)) & inside[vector]);
     }
   }
 
@@ -139,9 +164,9 @@ DW_INLINE Mask<A> first_places() {
 }
 
 // What a tile keeps in registers of a kernel of known size.
-template <int high, int wide, bool shared, class A>
+template <int high, int wide, Taps how, class A>
 struct KnownTaps {
-  static constexpr int most = vector_registers == 32 && !shared ? 25 : 9;
+  static constexpr int most = vector_registers == 32 && how != Taps::shared ? 25 : 9;
   static constexpr bool in_registers = 0 < high * wide && high * wide <= most;
   Vec<A> weights[in_registers ? high * wide : 1];
   Mask<A> places[wide > 0 ? wide : 1];
@@ -159,12 +184,10 @@ struct KnownTaps {
 // `rows` rows of results from row t on, summed as the channels family does: from the bias on, tap
 // by tap, those beside the image adding zero. A row of the source feeds every row of results that
 // it belongs to. `high`, `wide`: rows of weights, and weights in each, or 0 if this is not known.
-// Not knowing the rows, a tile has a single one of results. Taps of known size that do not share
-// what is loaded are neighbours.
-template <int high, int wide, bool shared, int across, int vectors, int rows, Border border,
-          class A>
+// Not knowing the rows, a tile has a single one of results.
+template <int high, int wide, Taps how, int across, int vectors, int rows, Border border, class A>
 DW_INLINE void strip_tile(const StripRows<A>& s, const Strip<A>& strip, int64_t t,
-                          const KnownTaps<high, wide, shared, A>& known) {
+                          const KnownTaps<high, wide, how, A>& known) {
   static_assert(high > 0 || rows == 1);
   Vec<A> sums[rows][vectors];
 #pragma GCC unroll 16
@@ -172,11 +195,11 @@ DW_INLINE void strip_tile(const StripRows<A>& s, const Strip<A>& strip, int64_t 
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) sums[i][v] = broadcast(s.bias);
   }
-  const int64_t taps = wide > 0 ? wide : s.taps, step = wide > 0 && !shared ? 1 : s.step;
+  const int64_t taps = wide > 0 ? wide : s.taps, step = how == Taps::adjacent ? 1 : s.step;
   // Row r of the source, counted from the tile's first tap on.
   const auto add_row = [&](int64_t r, const A* from) DW_INLINE_LAMBDA {
-    const StripSource<shared, across, vectors, border, A> source(from, strip);
-    constexpr int phases = shared ? across : 1;
+    const StripSource<how, across, vectors, border, A> source(from, strip);
+    constexpr int phases = how == Taps::shared ? across : 1;
     const auto add_taps = [&](int64_t index, Mask<A> places) DW_INLINE_LAMBDA {
 #pragma GCC unroll 4
       for (int phase = 0; phase < phases; ++phase) {
@@ -184,13 +207,13 @@ DW_INLINE void strip_tile(const StripRows<A>& s, const Strip<A>& strip, int64_t 
         if (phase > 0 && j >= taps) continue;
         Vec<A> values[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) values[v] = source(index, phase, v, step, places);
+        for (int v = 0; v < vectors; ++v) values[v] = source(index, taps, phase, v, step, places);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; ++i) {
           const int64_t tap = high > 0 ? r - i * across : r;
           if (high > 0 && (tap < 0 || tap >= high)) continue;
           Vec<A> weight;
-          if constexpr (KnownTaps<high, wide, shared, A>::in_registers) {
+          if constexpr (KnownTaps<high, wide, how, A>::in_registers) {
             weight = known.weights[tap * wide + j];
           } else {
             weight = broadcast(s.weights[tap * taps + j]);
@@ -217,22 +240,23 @@ DW_INLINE void strip_tile(const StripRows<A>& s, const Strip<A>& strip, int64_t 
   const int64_t top = t * (high > 0 ? across : s.down);
   const A* const x = s.x + strip.column * across;
   if constexpr (high > 0) {
+    const A* from = x + top * s.x_row;
 #pragma GCC unroll 16
-    for (int r = 0; r < (rows - 1) * across + high; ++r) {
-      if (top + r >= s.first && top + r < s.last) add_row(r, x + (top + r) * s.x_row);
+    for (int r = 0; r < (rows - 1) * across + high; ++r, from += s.x_row) {
+      if (top + r >= s.first && top + r < s.last) add_row(r, from);
     }
   } else {
     for (int64_t r = max_of(0, s.first - top); r < min_of(s.high, s.last - top); ++r) {
       add_row(r, x + (top + r) * s.x_row);
     }
   }
-  A* const out = s.out + t * s.out_row + strip.column;
+  A* out = s.out + t * s.out_row + strip.column;
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i) {
+  for (int i = 0; i < rows; ++i, out += s.out_row) {
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
-      A* const to = out + i * s.out_row + v * lanes<A>;
-      if constexpr (!shared && across == 2) sums[i][v] = in_order<A>(sums[i][v]);
+      A* const to = out + v * lanes<A>;
+      if constexpr (how != Taps::shared && across == 2) sums[i][v] = in_order<A>(sums[i][v]);
       const Vec<A> value = clamp(sums[i][v], broadcast(s.least), broadcast(s.most));
       // To memory that is not in the caches, masked stores take a fifth longer.
       if (border != Border::none && v >= strip.full) {
@@ -245,35 +269,44 @@ DW_INLINE void strip_tile(const StripRows<A>& s, const Strip<A>& strip, int64_t 
 }
 
 // Rows [begin, end) of results; with `high`, results are `across` rows apart, too.
-template <int high, int wide, bool shared, int across, class A>
+template <int high, int wide, Taps how, int across, class A>
 [[gnu::noinline]] void strip_rows(const StripRows<A>& given, const Strip<A>* strips, int64_t count,
                                   int64_t begin, int64_t end) {
   const StripRows<A> s = given;
-  KnownTaps<high, wide, shared, A> known;
+  KnownTaps<high, wide, how, A> known;
   known.keep(s);
   const int64_t down = high > 0 ? across : s.down;
   const auto over_strips = [&]<int rows>(int64_t t) DW_INLINE_LAMBDA {
-    ask_ahead(s.x + (t * down + s.high) * s.x_row, rows * min_of(down, s.high) * s.x_columns);
+    if (s.asks) {
+      ask_ahead(s.x + (t * down + s.high) * s.x_row, rows * min_of(down, s.high) * s.x_columns);
+    }
     const bool can_cut = s.can_cut(t * down, (t + rows - 1) * down + s.high);
     for (int64_t i = 0; i < count; ++i) {
       const Strip<A>& strip = strips[i];
-      const auto make = [&]<int vectors>() DW_INLINE_LAMBDA {
-        if (vectors == strip_vectors && strip.is_whole()) {
-          strip_tile<high, wide, shared, across, vectors, rows, Border::none>(s, strip, t, known);
-          return;
-        }
-        if constexpr (cuts_faster<A> && !shared) {
-          if (can_cut) {
-            strip_tile<high, wide, shared, across, vectors, rows, Border::cut>(s, strip, t, known);
-            return;
-          }
-        }
-        strip_tile<high, wide, shared, across, vectors, rows, Border::masked>(s, strip, t, known);
+      const auto make = [&]<int vectors, Border border>() DW_INLINE_LAMBDA {
+        strip_tile<high, wide, how, across, vectors, rows, border>(s, strip, t, known);
       };
-      if (strip.vectors == 1) {
-        make.template operator()<1>();
-      } else if constexpr (strip_vectors == 2) {
-        make.template operator()<2>();
+      if constexpr (cuts_faster<A>) {
+        constexpr bool ends = wide > 1;
+        if (strip.is_whole()) {
+          constexpr int most = most_strip_vectors<A>(across);
+          strip.vectors == most ? make.template operator()<most, Border::none>()
+                                : make.template operator()<1, Border::none>();
+        } else if (!can_cut) {
+          make.template operator()<1, Border::masked>();
+        } else if (ends && strip.cut == Border::cut_first) {
+          make.template operator()<1, ends ? Border::cut_first : Border::cut>();
+        } else if (ends && strip.cut == Border::cut_last) {
+          make.template operator()<1, ends ? Border::cut_last : Border::cut>();
+        } else {
+          make.template operator()<1, Border::cut>();
+        }
+      } else if (strip.vectors == 1) {
+        make.template operator()<1, Border::masked>();
+      } else if (strip.is_whole()) {
+        make.template operator()<2, Border::none>();
+      } else {
+        make.template operator()<2, Border::masked>();
       }
     }
   };
@@ -291,40 +324,43 @@ template <int high, int wide, bool shared, int across, class A>
 template <int across, class A>
 void strip_rows_of(const StripRows<A>& s, const Strip<A>* strips, int64_t count, int64_t begin,
                    int64_t end) {
-  constexpr bool shared = shares_loads<A>, own = !shared || across == 1;
+  constexpr Taps spaced = spaced_taps<A>;
+  constexpr Taps close = shares_loads<A> && across > 1 ? Taps::shared : Taps::adjacent;
   const bool has_tiles = s.down == across && end - begin >= strip_tile_rows;
   if (has_tiles && s.taps == s.high && s.step == 1) {
-    if (s.taps == 2) return strip_rows<2, 2, !own, across>(s, strips, count, begin, end);
-    if (s.taps == 3) return strip_rows<3, 3, !own, across>(s, strips, count, begin, end);
-    if constexpr (shared && across < 3) {
-      if (s.taps == 4) return strip_rows<4, 4, !own, across>(s, strips, count, begin, end);
-      if (s.taps == 5) return strip_rows<5, 5, !own, across>(s, strips, count, begin, end);
+    if (s.taps == 2) return strip_rows<2, 2, close, across>(s, strips, count, begin, end);
+    if (s.taps == 3) return strip_rows<3, 3, close, across>(s, strips, count, begin, end);
+    if constexpr (across < 3) {
+      if (s.taps == 4) return strip_rows<4, 4, close, across>(s, strips, count, begin, end);
+      if (s.taps == 5) return strip_rows<5, 5, close, across>(s, strips, count, begin, end);
     }
   }
-  if constexpr (shared && across == 1) {
+  if constexpr (across == 1) {
     if (has_tiles && s.taps == s.high) {
-      if (s.taps == 2) return strip_rows<2, 2, true, across>(s, strips, count, begin, end);
-      if (s.taps == 3) return strip_rows<3, 3, true, across>(s, strips, count, begin, end);
-      if (s.taps == 5) return strip_rows<5, 5, true, across>(s, strips, count, begin, end);
+      if (s.taps == 2) return strip_rows<2, 2, spaced, across>(s, strips, count, begin, end);
+      if (s.taps == 3) return strip_rows<3, 3, spaced, across>(s, strips, count, begin, end);
+      if constexpr (shares_loads<A>) {
+        if (s.taps == 5) return strip_rows<5, 5, spaced, across>(s, strips, count, begin, end);
+      }
     }
   }
   switch (has_tiles ? s.high : 0) {
     case 1:
-      return strip_rows<1, 0, shared, across>(s, strips, count, begin, end);
+      return strip_rows<1, 0, spaced, across>(s, strips, count, begin, end);
     case 2:
-      return strip_rows<2, 0, shared, across>(s, strips, count, begin, end);
+      return strip_rows<2, 0, spaced, across>(s, strips, count, begin, end);
     case 3:
-      return strip_rows<3, 0, shared, across>(s, strips, count, begin, end);
+      return strip_rows<3, 0, spaced, across>(s, strips, count, begin, end);
     case 4:
-      return strip_rows<4, 0, shared, across>(s, strips, count, begin, end);
+      return strip_rows<4, 0, spaced, across>(s, strips, count, begin, end);
     case 5:
-      return strip_rows<5, 0, shared, across>(s, strips, count, begin, end);
+      return strip_rows<5, 0, spaced, across>(s, strips, count, begin, end);
     case 6:
-      return strip_rows<6, 0, shared, across>(s, strips, count, begin, end);
+      return strip_rows<6, 0, spaced, across>(s, strips, count, begin, end);
     case 7:
-      return strip_rows<7, 0, shared, across>(s, strips, count, begin, end);
+      return strip_rows<7, 0, spaced, across>(s, strips, count, begin, end);
     default:
-      return strip_rows<0, 0, shared, across>(s, strips, count, begin, end);
+      return strip_rows<0, 0, spaced, across>(s, strips, count, begin, end);
   }
 }
 
