@@ -166,10 +166,7 @@ struct RowMaker {
       row.w[0] = kernel_row(min_of(q, rows.taps - 1));
       if constexpr (tile_rows == 2) row.w[1] = kernel_row(max_of(q - shift, 0));
     }
-    Tile<S> tile;  // with {}, GCC fills it by a string instruction, which takes as long as a tile
-    tile.last_first = false;
-    tile.elements = nullptr;
-    tile.row_elements = tile.ahead_begin = tile.ahead_end = 0;
+    Tile<S> tile{};
     tile.rows = taps;
     tile.channels = source.channels * source.multiplier;
     tile.multiplier = source.multiplier;

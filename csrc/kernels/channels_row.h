@@ -234,15 +234,13 @@ class RowOfTiles {
   // go together.
   void make_dense(const DenseTiles<S>& dense) {
     const int64_t tiles = ceil_div(plan_.count, tile_columns);
-    const int64_t least = quotient(plan_.count, tiles);
-    const int64_t longer = plan_.count - tiles * least;  // so many have a column more
+    const int64_t longer = plan_.count % tiles;  // so many have a column more than the rest
     int64_t repeats = 1;
     for (int64_t i = 0, t = 0, columns; i < tiles; i += repeats, t += repeats * columns) {
-      columns = least + (i < longer ? 1 : 0);
+      columns = plan_.count / tiles + (i < longer ? 1 : 0);
       const int64_t alike = (i < longer ? longer : tiles) - i;
-      const int64_t room = t >= plan_.full_begin ? max_of(0, plan_.full_end - t) : 0;
-      const int64_t full = room < columns ? 0 : room >= alike * columns ? alike : room / columns;
-      repeats = max_of(1, min_of(full, most_repeats(columns)));
+      const int64_t full = t >= plan_.full_begin ? max_of(0, plan_.full_end - t) / columns : 0;
+      repeats = max_of(1, min_of(min_of(alike, full), most_repeats(columns)));
       ask(t, repeats * columns);
       if (full > 0) {
         run(t, columns, all_taps(), dense.full[columns - narrowest_tile_columns], repeats);
@@ -256,11 +254,11 @@ class RowOfTiles {
   void make_clipped(const DenseTiles<S>& dense, int64_t t, int64_t columns) {
     const int64_t width = columns - narrowest_tile_columns;
     const int64_t position = plan_.position_of(t);
-    const int64_t spread = (columns - 1) * quotient(plan_.result_step, plan_.tap_step);
+    const int64_t spread = (columns - 1) * (plan_.result_step / plan_.tap_step);
     // The elements that meet the source, and the taps that have any of these.
-    const int64_t begin = position >= 0 ? 0 : ceil_quotient(-position, plan_.tap_step);
+    const int64_t begin = position >= 0 ? 0 : ceil_div(-position, plan_.tap_step);
     const int64_t end =
-        position >= plan_.extent ? 0 : ceil_quotient(plan_.extent - position, plan_.tap_step);
+        position >= plan_.extent ? 0 : ceil_div(plan_.extent - position, plan_.tap_step);
     // Where each of these elements has a tap in every column, elements are gone over.
     if (dense.covering[width] != nullptr && begin >= spread && begin < end && end <= plan_.taps) {
       run(t, columns, {begin, end}, dense.covering[width], 1);

@@ -14,13 +14,8 @@ namespace depthwise::DW_ISA {
 inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }  // a >= 0, b > 0
-// a / b, a >= 0 and b > 0, where b is 1 more often than not: a division takes longer than a look,
-// and of 64 bits up to three times as long as of 32.
-inline int64_t quotient(int64_t a, int64_t b) {
-  if (b == 1) return a;
-  if (((a | b) >> 32) == 0) return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
-  return a / b;
-}
+// a / b where b is 1 more often than not: a division takes longer than a look.
+inline int64_t quotient(int64_t a, int64_t b) { return b == 1 ? a : a / b; }
 inline int64_t ceil_quotient(int64_t a, int64_t b) { return quotient(a + b - 1, b); }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 

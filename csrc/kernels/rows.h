@@ -260,7 +260,7 @@ struct RowSource {
     }
   }
   const A* staged(int64_t h) {
-    const int64_t slot = h - quotient(h, ring_rows) * ring_rows;
+    const int64_t slot = h % ring_rows;
     A* row = ring + slot * ring_row;
     if (held[slot] != h) {
       held[slot] = h;
