@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import mmap
 from typing import Any
 
 import ml_dtypes
@@ -238,6 +240,33 @@ def test_misaligned_inputs(dtype: str, data_format: str, case: Case) -> None:
         return view
 
     check(case, mapped(case.integers().cast(dtype), misaligned), dtype)
+
+
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_weights_at_any_place_in_a_page(dtype: str, data_format: str, activation: str | None) -> None:
+    """They are copied where they would evict what they are multiplied with (`meeting_bytes` in tuning.h)."""
+    channels = 1024 // DTYPES[dtype].itemsize
+    case = Case((7, 8), (3, 3), channels, padding="same", activation=activation, data_format=data_format)
+
+    def placed(array: Array, offset: int) -> Array:
+        raw = np.zeros(array.nbytes + 2 * mmap.PAGESIZE, np.uint8)
+        begin = -raw.ctypes.data % mmap.PAGESIZE + offset
+        view = np.ndarray(array.shape, array.dtype, raw, begin)
+        view[...] = array
+        return view
+
+    arrays = case.reals(dtype).cast(dtype)
+    expected = evaluate(case, arrays).parts()
+    for weights, images in itertools.product((0, 64, 512, 1024 - 32), (0, 512)):
+        moved = dataclasses.replace(
+            arrays,
+            x=placed(arrays.x, images),
+            kernel=placed(arrays.kernel, weights),
+            dy=placed(arrays.dy, images),
+        )
+        for name, actual in evaluate(case, moved).parts().items():
+            assert_same_bits(actual, expected[name], f"{name}, weights at {weights}, images at {images}")
 
 
 @EVERY_CASE

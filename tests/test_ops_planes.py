@@ -207,6 +207,35 @@ def test_what_is_not_finite_does_not_meet_the_zeros_around_a_plane(
         )
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("across", ["same", "valid", (1, 0), (0, 1), (2, 2), (5, 3)])
+def test_rows_of_a_plane_do_not_meet(dtype: str, stride: int, across: object, isa: str) -> None:
+    """Lanes beside a row are those of the rows around it, and may be loaded (Border in csrc/kernels/strip_tile.h)."""
+    n = lanes(isa, dtype)
+    padding = across if isinstance(across, str) else ((1, 1), across)
+    for size, dilation, columns in itertools.product((2, 3, 4, 5), (1, 2), (n, 2 * n - 2, 2 * n, 4 * n)):
+        case = Case(
+            (11, stride * columns + (size - 1) * dilation),
+            (size, size),
+            3,
+            2,
+            strides=(stride, stride),
+            padding=padding,
+            data_format="channels_first",
+            dilation_rate=(1, dilation),
+        )
+        arrays = case.integers(seed=2)
+        arrays.x[:, :, 1::4, 0] = np.nan
+        arrays.x[:, :, 3::4, -1] = np.inf
+        arrays.kernel[arrays.kernel == 0] = 1
+        with np.errstate(invalid="ignore"):
+            expected = reference.depthwise_conv2d(arrays.x, arrays.kernel, arrays.bias, case.spec)
+        cast = arrays.cast(dtype)
+        actual = depthwise.depthwise_conv2d(cast.x, cast.kernel, cast.bias, **case.options)
+        rounded = expected.astype(actual.dtype).astype(np.float64)
+        np.testing.assert_array_equal(actual.astype(np.float64), rounded, str(case))
+
+
 @pytest.mark.parametrize("rows", range(1, 14))
 def test_many_adjacent_taps_of_planes(dtype: str, rows: int, isa: str) -> None:
     """Tiles of four rows and two vectors, and what is left of either (csrc/kernels/plane_tile.h)."""

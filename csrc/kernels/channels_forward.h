@@ -57,7 +57,7 @@ class ChannelsForward {
     if (!make_weights()) return false;
     choose_ways();
     if (direct_) {
-      kernel_.mind(call_.x, p_.x.column * static_cast<int64_t>(sizeof(T)), p_);
+      kernel_.keep_apart(call_.x, p_.x.column * static_cast<int64_t>(sizeof(T)), p_);
     }
     cut();
     if (!copies_weights_ && !kernel_.separate(p_, call_.threads)) return false;

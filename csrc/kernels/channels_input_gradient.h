@@ -170,7 +170,7 @@ class InputGradient {
     weights_ = &kernel_;
     if (!kernel_.pack(static_cast<const T*>(call.kernel), p, call.threads)) return false;
     if (RowSource<T>::can_be_direct(p.channels * p.multiplier, 1, p.dy.channel, p.activation)) {
-      kernel_.mind(call.dy, p.dy.column * static_cast<int64_t>(sizeof(T)), p);
+      kernel_.keep_apart(call.dy, p.dy.column * static_cast<int64_t>(sizeof(T)), p);
     }
     return kernel_.separate(p, call.threads) && plan(call, may_be_direct, streams);
   }

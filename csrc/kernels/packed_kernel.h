@@ -41,13 +41,14 @@ struct PackedKernel {
     });
   }
 
-  // Minds a source that is read in place, its columns so many bytes apart, where a column's
-  // elements and its weights fall into the same few sets of the first-level cache. Few results are
-  // not worth the copy.
-  void mind(const void* source, int64_t apart, const depthwise_params& p) {
-    const int64_t results = p.batch * p.out_height * p.out_width;
-    if (!falls_together(apart) || !falls_together(column * bytes) ||
-        results < tuning::least_weight_uses * p.kernel_height * p.kernel_width) {
+  // Looks whether a small kernel has to be kept apart from a source that is read in place, its
+  // columns so many bytes apart: where a column's elements and its weights fall into the same few
+  // sets of the first-level cache. Few results are not worth the copy.
+  void keep_apart(const void* source, int64_t apart, const depthwise_params& p) {
+    const int64_t taps = p.kernel_height * p.kernel_width;
+    const bool is_small = taps <= tuning::most_meeting_taps;
+    if (!is_small || p.batch * p.out_height * p.out_width < tuning::least_tap_results * taps ||
+        !falls_together(apart) || !falls_together(column * bytes)) {
       return;
     }
     constexpr uintptr_t around = tuning::meeting_bytes, sets = tuning::evicting_bytes;

@@ -332,6 +332,8 @@ void strip_rows_of(const StripRows<A>& s, const Strip<A>* strips, int64_t count,
     if (s.taps == 3) return strip_rows<3, 3, close, across>(s, strips, count, begin, end);
     if constexpr (across < 3) {
       if (s.taps == 4) return strip_rows<4, 4, close, across>(s, strips, count, begin, end);
+    }
+    if constexpr (across <= (shares_loads<A> ? 2 : 1)) {
       if (s.taps == 5) return strip_rows<5, 5, close, across>(s, strips, count, begin, end);
     }
   }

@@ -25,17 +25,19 @@ inline int64_t strip_rows_apart(const depthwise_params& p) {
 // Transposing wins where vectors along channels are so much fuller (5x5 on 24x24x128 took 30 and
 // 22, on 38x38x64 29 and 30, on 19x19x128 20 and 21; 3x3 on 17x17x64 7.5 and 6.2, on 14x14x512,
 // without a full vector of columns, 19 and 22); where each tap of many has to be loaded for itself
-// (5x5 on 28x28x240 with AVX2 100 and 110); and where there are no tiles (2x5 on 40x40x64 19 and
-// 21, 7x5 33 and 41; 3x3 at strides of 1 and 2 16 and 23; 7x7 on 56x56x96 114 and 113). With
-// AVX-512 few rows of more taps are worth it, too: two cores of a Zen 4 took for 1x5 on 56x56x128
-// 97 and 77, on 8 of them 965 and 569, on 32x32x64 20 and 13, for 1x4 at dilation 3 on 113x113x66
-// 260 and 140, for 2x4 on 100x100x40 120 and 81, for 3x5 at stride 2 80 and 60, at stride 1 on
-// 40x40x64 38 and 38, for 1x7 on 56x56x128 106 and 94, 1x9 111 and 112; but for 4x5 151 and 160,
-// 7x4 184 and 203. So are strides of three where transposing leaves vectors emptier: 2x3 on 3 of
-// 111x79x2 took 13.3 and 8.5, 2x2 on 90x90x16 10.7 and 7.2, 7x3 on 90x90x40 45 and 39, but 2x3 on
-// 112x112x32 27 and 33, on 63x71x341 108 and 119. Planes of few rows take about as long as if they
-// had three more: 4x1 on 15 of 5x19x262 took 110 and 167, 3x3 on 7x20x512 18 and 26, on 5 of
-// 9x19x262 71 and 86, of 19x19x262 165 and 174, on 7x47x100 13 and 12.
+// (with AVX2 one core of a Zen 1 took for 5x5 on 20x20x128 124 and 163, on 28x28x240 486 and 490,
+// at stride 2 on 56x56x32 103 and 111, but on 56x56x32 249 and 211; for 4x4 194 and 142, on
+// 28x28x128 220 and 184, on 21x21x128 121 and 136, at stride 2 on 56x56x32 87 and 75); and where
+// there are no tiles (2x5 on 40x40x64 19 and 21, 7x5 33 and 41; 3x3 at strides of 1 and 2 16 and
+// 23; 7x7 on 56x56x96 114 and 113). With AVX-512 few rows of more taps are worth it, too: two cores
+// of a Zen 4 took for 1x5 on 56x56x128 97 and 77, on 8 of them 965 and 569, on 32x32x64 20 and 13,
+// for 1x4 at dilation 3 on 113x113x66 260 and 140, for 2x4 on 100x100x40 120 and 81, for 3x5 at
+// stride 2 80 and 60, at stride 1 on 40x40x64 38 and 38, for 1x7 on 56x56x128 106 and 94, 1x9 111
+// and 112; but for 4x5 151 and 160, 7x4 184 and 203. So are strides of three where transposing
+// leaves vectors emptier: 2x3 on 3 of 111x79x2 took 13.3 and 8.5, 2x2 on 90x90x16 10.7 and 7.2, 7x3
+// on 90x90x40 45 and 39, but 2x3 on 112x112x32 27 and 33, on 63x71x341 108 and 119. Planes of few
+// rows take about as long as if they had three more: 4x1 on 15 of 5x19x262 took 110 and 167, 3x3 on
+// 7x20x512 18 and 26, on 5 of 9x19x262 71 and 86, of 19x19x262 165 and 174, on 7x47x100 13 and 12.
 template <class T>
 bool takes_strips(const depthwise_params& p) {
   if constexpr (loads_some<T>) {
@@ -45,7 +47,8 @@ bool takes_strips(const depthwise_params& p) {
                            : p.kernel_height == 1                  ? most_strip_width
                                                                    : most_piece_taps;
     const bool narrow = width <= widest && p.kernel_height <= most_strip_height;
-    const bool square = width <= most_piece_taps && width == p.kernel_height &&
+    const int64_t largest_square = shares_loads<T> || across == 1 ? most_piece_taps : 4;
+    const bool square = width <= largest_square && width == p.kernel_height &&
                         (shares_loads<T> || p.dilation_width == 1);
     const bool reached = !shares_loads<T> || (across == 1 ? (width - 1) * p.dilation_width <= n
                                                           : p.dilation_width == 1);
@@ -54,9 +57,10 @@ bool takes_strips(const depthwise_params& p) {
                            (down == across || down >= p.kernel_height);
     const int64_t by_columns = p.channels * ceil_div(p.out_width, n);
     const int64_t by_channels = p.out_width * ceil_div(p.channels, n);
-    const int64_t quarters = across == 3 ? 5 : width <= 3 ? 8 : 6;
+    const int64_t many_taps = shares_loads<T> ? 30 : 26;
+    const int64_t twentieths = across == 3 ? 25 : width <= 3 ? 40 : many_taps;
     return p.layout == DEPTHWISE_CHANNELS_FIRST && has_tiles && p.out_width >= n &&
-           4 * by_columns * (p.out_height + 3) <= quarters * by_channels * p.out_height;
+           20 * by_columns * (p.out_height + 3) <= twentieths * by_channels * p.out_height;
   }
   return false;
 }

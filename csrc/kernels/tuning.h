@@ -283,14 +283,16 @@ constexpr int64_t following_bytes = 192;
 // 7x7 99 and 126.
 constexpr int64_t evicting_taps = 144;
 
-// Weights are copied, too, where a column's begin less than the first in a page before or after its
-// elements, and each is used at least so often. One core of a Zen 1 took in place, with weights at
-// the same place in a page, half a line after it, a line, and 256 bytes, in us, for 3x3 on
-// 14x14x512 163, 96, 89 and 96, on 28x28x256 182, 155, 144 and 142, on 7x7x1024 95, 73, 61 and 59,
-// on 14x14x2048 839, 728, 608 and 567, for 5x5 on 14x14x512 179, 165, 162 and 168; on 28x28x128 and
-// 14x14x768 no less at other places.
+// Weights of up to so many taps are copied, too, where those of a column begin less than the first
+// in a page before or after its elements, and there are so many results for each tap. One core of a
+// Zen 1 took in place, with weights at the same place in a page, half a line after it, a line, and
+// 256 bytes, in us, for 3x3 on 14x14x512 163, 96, 89 and 96, on 28x28x256 182, 155, 144 and 142, on
+// 7x7x1024 95, 73, 61 and 59, on 14x14x2048 839, 728, 608 and 567, for 5x5 on 14x14x512 179, 165,
+// 162 and 168; for 3x3 on 28x28x128 and 14x14x768, and 7x7 on 14x14x512, as long at all places.
+// Copied, 3x3 took at the first one 98 on 14x14x512, 56 on 7x7x1024 and 561 on 14x14x2048.
 constexpr int64_t meeting_bytes = 64;
-constexpr int64_t least_weight_uses = 4;
+constexpr int64_t most_meeting_taps = 25;
+constexpr int64_t least_tap_results = 4;
 
 // Where one image's block of channels is one task, that task copies its own, up to so many bytes:
 // 13x13 on 7x7x1024 took 60 us copied by all threads first and 44 like this, 27x27 on 14x14x768 336
