@@ -21,9 +21,10 @@ constexpr int64_t most_strip_height = 7, most_strip_width = 7;
 // 200 loading, with lanes left out 225.
 template <class A>
 inline constexpr bool shares_loads = can_shift<A>;
-// Vectors of a strip, at most. Where lanes are cut, strips that are not whole have one: two of 3x3
-// took one core of a Zen 1 54 us and 50 on 28x28x64, 22.7 and 18.0 on 14x14x64, whole ones of one
-// and of two vectors 55 and 48 on 66x66x16 without padding, at stride 2 on 56x56x144 211 and 222.
+// Vectors of a strip, at most. Where lanes are cut, strips that are not whole have one: one core of
+// a Zen 1 took for 3x3 in strips of one and of two, in us, on 14x14x64 19.2 and 22.7, on 28x28x64
+// 54 and 56, on 66x66x16 without padding, where all are whole, 55 and 48, at stride 2 on 56x56x144
+// 211 and 222.
 template <class A>
 constexpr int most_strip_vectors(int64_t across) {
   return cuts_faster<A> && across > 1 ? 1 : 2;
@@ -45,7 +46,7 @@ inline constexpr Taps spaced_taps = shares_loads<A> ? Taps::shared : Taps::apart
 // may be of no memory. A Zen 1 waits for masked loads: two cores took for 3x3 on 14x14x512 with all
 // of these masked 196 us and 94 cut, on 56x56x128 289 and 195, at stride 2 on 56x56x144 220 and
 // 137, at dilation 2 on 28x28x192 247 and 156; one core with all taps cut and with those that have
-// to be, on 14x14x64 20.1 and 18.0, at stride 2 on 56x56x16 26.0 and 23.2.
+// to be, on 14x14x64 20.1 and 19.4, at stride 2 on 56x56x16 26.0 and 22.8.
 enum class Border { none, cut_first, cut_last, cut, masked };
 
 // Vectors of columns of results.

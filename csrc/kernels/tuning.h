@@ -288,7 +288,7 @@ constexpr int64_t evicting_taps = 144;
 // Zen 1 took in place, with weights at the same place in a page, half a line after it, a line, and
 // 256 bytes, in us, for 3x3 on 14x14x512 163, 96, 89 and 96, on 28x28x256 182, 155, 144 and 142, on
 // 7x7x1024 95, 73, 61 and 59, on 14x14x2048 839, 728, 608 and 567, for 5x5 on 14x14x512 179, 165,
-// 162 and 168; for 3x3 on 28x28x128 and 14x14x768, and 7x7 on 14x14x512, as long at all places.
+// 162 and 160; for 3x3 on 28x28x128 and 14x14x768, and 7x7 on 14x14x512, as long at all places.
 // Copied, 3x3 took at the first one 98 on 14x14x512, 56 on 7x7x1024 and 561 on 14x14x2048.
 constexpr int64_t meeting_bytes = 64;
 constexpr int64_t most_meeting_taps = 25;
