@@ -252,7 +252,7 @@ def test_weights_at_any_place_in_a_page(dtype: str, data_format: str, activation
     def placed(array: Array, offset: int) -> Array:
         raw = np.zeros(array.nbytes + 2 * mmap.PAGESIZE, np.uint8)
         begin = -raw.ctypes.data % mmap.PAGESIZE + offset
-        view = np.ndarray(array.shape, array.dtype, raw, begin)
+        view: Array = np.ndarray(array.shape, array.dtype, raw, begin)
         view[...] = array
         return view
 
