@@ -1,4 +1,4 @@
-"""Large kernels directly and by way of Fourier transforms: `python -m benchmarks.fourier`.
+"""Large kernels of this package and by way of Fourier transforms: `python -m benchmarks.fourier`.
 
 Why there is no transform in this package: the forward pass of stride 1 and padding `same`, ours beside the same by
 PyTorch's real transforms (MKL's, in its builds for x86-64), on planes padded to sizes of small prime factors. The
@@ -42,7 +42,7 @@ def fast_length(least: int) -> int:
 
 
 def programs(size: int, channels: int, kernel: int) -> dict[str, Callable[[], object]]:
-    """The layer directly, by transforms of image and kernel, and by those of the image alone.
+    """The layer by this package, by transforms of image and kernel, and by those of the image alone.
 
     Args:
         size: height and width of the image.
@@ -65,19 +65,19 @@ def programs(size: int, channels: int, kernel: int) -> dict[str, Callable[[], ob
     lengths = (length, length)
     kept = torch.fft.rfft2(turned, s=lengths)
 
-    def directly() -> object:
+    def ours() -> object:
         return depthwise.depthwise_conv2d(x, w, padding="same", out=out)
 
     def through(transform: torch.Tensor) -> torch.Tensor:
         product = torch.fft.rfft2(planes, s=lengths).mul_(transform)
         return torch.fft.irfft2(product, s=lengths)[:, first : first + size, first : first + size]
 
-    directly()
+    ours()
     found = through(kept).numpy().transpose(1, 2, 0)
     if not np.allclose(found, out[0], rtol=1e-3, atol=1e-3 * kernel):
         raise RuntimeError(f"{kernel}x{kernel} on {size}x{size}x{channels}: the two are not alike")
     return {
-        "directly": directly,
+        "ours": ours,
         "both transforms": lambda: through(torch.fft.rfft2(turned, s=lengths)),
         "the image's": lambda: through(kept),
     }
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     torch.set_num_threads(threads)
     depthwise.set_num_threads(threads)
-    names = ("directly", "both transforms", "the image's")
+    names = ("ours", "both transforms", "the image's")
     table = Table("milliseconds", *names, title=f"{threads} threads", box=SIMPLE)
     for size, channels in LAYERS:
         for kernel in KERNELS:

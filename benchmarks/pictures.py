@@ -3,12 +3,13 @@
     speed.png               each layer's time in every library, beside the floor
     roofline-channels.png   what the layers of each family of kernels reach, below what the machine allows them
     roofline-columns.png
+    roofline-karatsuba.png
     roofline-pixels.png
     roofline-scale.png
 
 The result is one of `benchmarks.run`, or a file with such a one under "table"; then the rooflines also have the layers
-under "channels_first", and for families that none of these falls to those under "random". A family without any layer
-has no picture. Needs matplotlib. `docs/speed.md` says how to read them.
+under "channels_first", and for families that none of these falls to those under "random" and "large". A family without
+any layer has no picture. Needs matplotlib. `docs/speed.md` says how to read them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from benchmarks.drawing import (
 )
 from benchmarks.peers import FRONT_ENDS, OURS
 from benchmarks.readme import table_of
-from benchmarks.report import FAMILIES, MEASUREMENTS
+from benchmarks.report import ELSEWHERE, FAMILIES, MEASUREMENTS
 from benchmarks.roofline import points, roofline
 
 
@@ -134,8 +135,10 @@ def draw(result: dict[str, Any], out: Path) -> list[Path]:
     both = {**table, "cases": list(layers.values())}
     figures: dict[str, Figure | None] = {"speed": speed(table)}
     common = [kind for kind in FAMILIES if any(points(both, kind, what) for what in MEASUREMENTS)]
-    other = [kind for kind in FAMILIES if kind not in common] if "random" in result else []
-    for source, kinds in ((both, common), (result.get("random", {}), other)):
+    others = [entry for name in ELSEWHERE if name in result for entry in result[name]["cases"]]
+    elsewhere = {**table, "cases": others}
+    other = [kind for kind in FAMILIES if kind not in common] if others else []
+    for source, kinds in ((both, common), (elsewhere, other)):
         for kind in kinds:
             figures[f"roofline-{kind}"] = roofline(source, kind, kinds)
     return write(figures, out)

@@ -2,10 +2,11 @@
 
     profile-channels.png    what the time of the layers of each family of kernels goes into, inference above training
     profile-columns.png
+    profile-karatsuba.png
     profile-pixels.png
     profile-scale.png
 
-The layers are those of the suite's table in both layouts; of a family that has none of these, random ones. A family
+The layers are those of the suite's table in both layouts; of a family that has none of these, others. A family
 without any layer has no picture. Needs matplotlib. `docs/speed.md` says how to read them.
 """
 

@@ -2,7 +2,7 @@
 
 Samples our process with Linux's `perf` while it runs a layer, and tells by the source lines what each sample was busy
 with. For a result of `benchmarks.suite` it takes the layers of its table in both layouts, every layer that misses its
-target, and random layers of those families of kernels that the table has none of.
+target, and random and large layers of those families of kernels that the table has none of.
 
 Needs `perf`, `addr2line` and a package with line numbers in it:
 
@@ -29,7 +29,7 @@ from rich.table import Table
 from benchmarks import cases, command, data, layer, limits, machine, report, run
 from benchmarks.peers import OURS
 from benchmarks.readme import table_of
-from benchmarks.report import FAMILIES, MEASUREMENTS, PASSES, family, rate_share, verdict
+from benchmarks.report import ELSEWHERE, FAMILIES, MEASUREMENTS, PASSES, family, rate_share, verdict
 from benchmarks.runtimes import Runtime
 from benchmarks.sampling import FREQUENCY, PARTS, profile
 from benchmarks.targets import BOUNDS, RANDOM, RATE_SHARE
@@ -42,7 +42,7 @@ WHOLE = ("table", "channels_first")
 """Those of which every layer is taken."""
 
 MOST_OF_A_FAMILY = 16
-"""Random layers that are taken of a family that the table has none of."""
+"""Layers of another section that are taken of a family that the table has none of."""
 
 
 class Layer(NamedTuple):
@@ -78,9 +78,10 @@ def chosen_of(result: Mapping[str, Any]) -> list[Layer]:
                 take(entry, what, name)
         present = {family(entry[what].get(OURS)) for name in WHOLE for entry in sections[name]}
         for kind in (kind for kind in FAMILIES if kind not in present):
-            others = (entry for entry in sections["random"] if family(entry[what].get(OURS)) == kind)
-            for entry in islice(others, MOST_OF_A_FAMILY):
-                take(entry, what, "random")
+            for name in ELSEWHERE:
+                others = (entry for entry in sections[name] if family(entry[what].get(OURS)) == kind)
+                for entry in islice(others, MOST_OF_A_FAMILY):
+                    take(entry, what, name)
         for name, entries in sections.items():
             for entry in entries:
                 if misses(entry, what, name):

@@ -24,8 +24,11 @@ MEASUREMENTS = ("inference", "training")
 PASSES = {"inference": 1, "training": 3}
 """Passes of the layer's arithmetic and traffic: forward; forward, input gradient and kernel gradient."""
 
-FAMILIES = ("channels", "columns", "pixels", "scale")
+FAMILIES = ("channels", "columns", "karatsuba", "pixels", "scale")
 """Families of our kernels (csrc/kernels/table.h), of which the last two have forward passes only."""
+
+ELSEWHERE = ("random", "large")
+"""The sections of a suite's result that have layers of the families that its table has none of."""
 
 
 class Verdict(NamedTuple):
@@ -37,7 +40,7 @@ class Verdict(NamedTuple):
         best_ms: its time.
         ratio: its time over ours, or None.
         gflops: our rate, counting only taps that meet the image.
-        floor_share: the floor's time over ours, at most about 1, or None.
+        floor_share: the floor's time over ours, or None; at most about 1 where every tap is multiplied.
         moving_share: that of moving the layer's bytes and nothing else, at the rate of the moment, or None.
     """
 

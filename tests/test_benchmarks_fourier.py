@@ -1,4 +1,4 @@
-"""Kernels directly and by way of transforms: both compute the same; nothing here times anything."""
+"""Kernels of this package and by way of transforms: both compute the same; nothing here times anything."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def test_lengths_are_even_and_of_small_factors(least: int, length: int) -> None:
 def test_every_way_is_there_once_the_results_are_alike(size: int, kernel: int) -> None:
     pytest.importorskip("torch")
     found = fourier.programs(size, 5, kernel)
-    assert list(found) == ["directly", "both transforms", "the image's"]
+    assert list(found) == ["ours", "both transforms", "the image's"]
     for run in found.values():
         run()

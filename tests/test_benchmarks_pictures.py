@@ -200,18 +200,21 @@ class TestDraw:
         for names in drawn:
             assert sorted(names) == sorted(e["case"]["name"] for e in (*result["cases"], other))
 
-    def test_families_of_no_layer_are_drawn_from_a_suite_s_random_ones(
+    def test_families_of_no_layer_are_drawn_from_a_suite_s_random_and_large_ones(
         self, result: dict[str, Any], tmp_path: Path
     ) -> None:
         few = entry(Case(9, 8, 2, (3, 3)), "pixels_forward_float32", ours=0.1)
         one = entry(Case(9, 8, 32, (1, 1)), "scale_forward_float32", ours=0.1)
-        suite = {"table": result, "random": {**result, "cases": [*result["cases"], few, one]}}
+        large = entry(Case(56, 56, 64, (31, 31)), "karatsuba_forward_float32", ours=0.1)
+        random = {**result, "cases": [*result["cases"], few, one]}
+        suite = {"table": result, "random": random, "large": {"cases": [large]}}
         assert [path.name for path in pictures.draw(suite, tmp_path)] == [
             "speed.png",
             "roofline-channels.png",
             "roofline-columns.png",
             "roofline-pixels.png",
             "roofline-scale.png",
+            "roofline-karatsuba.png",
         ]
 
     def test_without_limits_peers_or_training_they_are_drawn_all_the_same(

@@ -3,20 +3,24 @@
 //
 //   make cpp
 //   g++ -std=c++20 -O2 -Icsrc tools/time_kernel.cc build/cpp/libdepthwise_core.a -lpthread -o
-//   build/time_kernel build/time_kernel 1 56 128 3 1 channels_last forward [ISA]
+//   build/time_kernel build/time_kernel 1 56 128 3 1 channels_last forward [ISA [NAME]]
 //
 // The arguments are batch, height and width, channels, kernel size, stride, layout, and forward,
 // input_gradient, kernel_gradient or backward (both gradients). Padding "same", bias and ReLU,
-// float32. Arrays begin on cache lines, as the frameworks' do (NumPy's need not).
+// float32. Arrays begin on cache lines, as the frameworks' do (NumPy's need not). A forward pass
+// goes by the kernel that the op would choose, or by that of this name, as depthwise.info() lists
+// them: so karatsuba_forward_float32 and channels_forward_float32 are compared on one layer.
 #include <time.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
+#include "kernels/table.h"
 #include "op.h"
 #include "runtime/pool.h"
 
@@ -48,11 +52,36 @@ class Array {
   std::vector<Line> lines_;
 };
 
+depthwise::KernelSet kernels_in_use() {
+  const std::string isa = depthwise_isa();
+#if defined(__x86_64__)
+  if (isa == "avx512") return depthwise::avx512::float_kernels();
+  if (isa == "avx2") return depthwise::avx2::float_kernels();
+#elif defined(__aarch64__)
+  if (isa == "neon") return depthwise::neon::float_kernels();
+#endif
+  return depthwise::baseline::float_kernels();
+}
+
+// That of this name; null for none.
+const depthwise::Kernel* find_kernel(const char* name) {
+  const depthwise::KernelSet set = kernels_in_use();
+  for (int i = 0; i < set.count; ++i) {
+    if (std::strcmp(set.kernels[i].name, name) == 0) return &set.kernels[i];
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc < 8 || (argc > 8 && !depthwise_set_isa(argv[8]))) {
-    std::puts("usage: time_kernel BATCH SIZE CHANNELS KERNEL STRIDE LAYOUT DIRECTION [ISA]");
+    std::puts("usage: time_kernel BATCH SIZE CHANNELS KERNEL STRIDE LAYOUT DIRECTION [ISA [NAME]]");
+    return 2;
+  }
+  const depthwise::Kernel* const named = argc > 9 ? find_kernel(argv[9]) : nullptr;
+  if (argc > 9 && (named == nullptr || named->direction != depthwise::Direction::forward)) {
+    std::printf("no forward kernel of float32 has the name %s\n", argv[9]);
     return 2;
   }
   int64_t given[5];
@@ -87,7 +116,16 @@ int main(int argc, char** argv) {
   std::vector<double> times;
   for (const double end = thread_seconds() + 0.5; thread_seconds() < end || times.size() < 3;) {
     const double before = thread_seconds();
-    if (direction == "forward") {
+    if (named != nullptr) {
+      depthwise::Call call{};
+      call.params = &p;
+      call.x = x.data();
+      call.kernel = w.data();
+      call.bias = bias.data();
+      call.y = y.data();
+      call.threads = call.tasks = 1;
+      named->run(call);
+    } else if (direction == "forward") {
       depthwise_forward(&p, x.data(), w.data(), bias.data(), y.data(), nullptr);
     } else {
       depthwise_backward(&p, x.data(), w.data(), dy.data(), y.data(), wants_x ? dx.data() : nullptr,

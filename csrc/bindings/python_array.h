@@ -9,6 +9,7 @@
 #include <numpy/arrayobject.h>
 
 #include <algorithm>
+#include <bit>
 #include <initializer_list>
 #include <utility>
 
@@ -78,25 +79,26 @@ class ArrayView {
     if (array_ == nullptr) return {};
     const int channel = channels_first ? 1 : 3;
     const int row = channels_first ? 2 : 1;
-    const int64_t itemsize = PyArray_ITEMSIZE(array_);
-    const npy_intp* const strides = PyArray_STRIDES(array_);
-    return {strides[0] / itemsize, strides[row] / itemsize, strides[row + 1] / itemsize,
-            strides[channel] / itemsize};
+    return {stride(0), stride(row), stride(row + 1), stride(channel)};
   }
   depthwise_kernel_strides kernel_strides() const {
     if (array_ == nullptr) return {};
-    const int64_t itemsize = PyArray_ITEMSIZE(array_);
-    const npy_intp* const strides = PyArray_STRIDES(array_);
-    return {strides[0] / itemsize, strides[1] / itemsize, strides[2] / itemsize,
-            strides[3] / itemsize};
+    return {stride(0), stride(1), stride(2), stride(3)};
   }
 
  private:
+  // In elements, whose bytes are a power of two: small calls notice divisions.
+  int64_t stride(int axis) const {
+    const auto itemsize = static_cast<uint64_t>(PyArray_ITEMSIZE(array_));
+    return PyArray_STRIDE(array_, axis) >> std::countr_zero(itemsize);
+  }
+
   std::pair<uintptr_t, uintptr_t> stretch() const {
-    if (array_ == nullptr || PyArray_SIZE(array_) == 0) return {0, 0};
+    if (array_ == nullptr) return {0, 0};
     uintptr_t begin = reinterpret_cast<uintptr_t>(PyArray_DATA(array_));
     uintptr_t end = begin + static_cast<uintptr_t>(PyArray_ITEMSIZE(array_));
     for (int axis = 0; axis < rank(); ++axis) {
+      if (size(axis) == 0) return {0, 0};
       const npy_intp reach = (size(axis) - 1) * PyArray_STRIDE(array_, axis);
       (reach < 0 ? begin : end) += static_cast<uintptr_t>(reach);
     }

@@ -50,6 +50,7 @@ class ScratchLayout {
     bytes_ += round_up(elements * static_cast<int64_t>(sizeof(T)), 64);
     return at;
   }
+  int64_t bytes() const { return bytes_; }
   bool allocate() {
     base_ = static_cast<char*>(thread_scratch(static_cast<size_t>(max_of(bytes_, 64))));
     return base_ != nullptr;

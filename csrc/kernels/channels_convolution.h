@@ -166,7 +166,10 @@ struct RowMaker {
       row.w[0] = kernel_row(min_of(q, rows.taps - 1));
       if constexpr (tile_rows == 2) row.w[1] = kernel_row(max_of(q - shift, 0));
     }
-    Tile<S> tile{};
+    // Without a value for each member: GCC would fill it by string instructions, which take a while
+    // to start.
+    Tile<S> tile;
+    tile.last_first = false;
     tile.rows = taps;
     tile.channels = source.channels * source.multiplier;
     tile.multiplier = source.multiplier;

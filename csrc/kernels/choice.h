@@ -8,6 +8,7 @@
 #include "columns_forward.h"
 #include "columns_input_gradient.h"
 #include "columns_kernel_gradient.h"
+#include "karatsuba_convolution.h"
 #include "pixels_forward.h"
 #include "scale_forward.h"
 #include "strips_forward.h"
@@ -138,7 +139,8 @@ inline bool takes_columns(const depthwise_params& p) {
 // Both gradients in one pass: rows of the output's gradient between two parts are staged twice.
 template <class T>
 bool takes_gradients(const depthwise_params& p) {
-  return takes_channels<T>(p) && !has_short_rows(p) && gradients_fit<Compute<T>>(p) &&
+  return takes_channels<T>(p) && !has_short_rows(p) && !takes_karatsuba_back<T>(p) &&
+         gradients_fit<Compute<T>>(p) &&
          (p.kernel_height - 1) * p.dilation_height / p.stride_height <=
              tuning::most_shared_halo_rows;
 }
@@ -158,10 +160,14 @@ inline bool takes_all(const depthwise_params&) { return true; }
 #define DW_KERNELS(T, dtype, code)                                                             \
   {"scale_forward_" dtype, Direction::forward, code, takes_scale<T>, scale_forward<T>},        \
       {"pixels_forward_" dtype, Direction::forward, code, takes_pixels<T>, pixels_forward<T>}, \
+      {"karatsuba_forward_" dtype, Direction::forward, code, takes_karatsuba<T>,               \
+       karatsuba_forward<T>},                                                                  \
       {"columns_forward_" dtype "_in_place", Direction::forward, code, takes_strips<T>,        \
        strips_forward<T>},                                                                     \
       {"columns_forward_" dtype "_adjacent", Direction::forward, code, takes_adjacent<T>,      \
        columns_forward<T>},                                                                    \
+      {"karatsuba_input_gradient_" dtype, Direction::input_gradient, code,                     \
+       takes_karatsuba_back<T>, karatsuba_input_gradient<T>},                                  \
       {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>,            \
        channels_gradients<T>},                                                                 \
       DW_FAMILY(channels, T, dtype, code, takes_channels<T>, DW_CHANNELS),                     \

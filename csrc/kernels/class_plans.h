@@ -35,6 +35,13 @@ struct ClassPlans {
     for (int64_t i = 0; i < column_classes; ++i) columns[i] = gradient_plan(column, i, column_step);
     return true;
   }
+  // One class of each.
+  bool make(const AxisPlan& row, const AxisPlan& column) {
+    if (!allocate(1, 1)) return false;
+    rows[0] = row;
+    columns[0] = column;
+    return true;
+  }
   // Rows of the source that the results of one target row can reach, from first to last, or those
   // of the rows of as many pairs as lie side by side, `distance` apart.
   int64_t row_reach(int64_t distance) const {

@@ -95,21 +95,25 @@ struct PackedKernel {
 
   // Whether no weight is infinite or NaN. A multiple of zero is zero then, and of zero only.
   bool is_finite(const depthwise_params& p, int threads) const {
-    const int64_t outputs = p.channels * p.multiplier;
-    return parallel(p.kernel_height, threads_for(p, threads), [&](int64_t i) {
+    const int64_t outputs = p.channels * p.multiplier, rows = p.kernel_height;
+    const int most = threads_for(p, threads);
+    const int64_t tasks = most == 1 ? 1 : rows;
+    return parallel(tasks, most, [&](int64_t task) {
       constexpr int together = 4;  // sums that do not wait for each other
       Vec<A> sums[together] = {};
-      for (int64_t j = 0; j < p.kernel_width; ++j) {
-        const A* const from = data + i * row + j * column;
-        int64_t c = 0;
-        for (; c + together * lanes<A> <= outputs; c += together * lanes<A>) {
+      for (int64_t i = rows * task / tasks; i < rows * (task + 1) / tasks; ++i) {
+        for (int64_t j = 0; j < p.kernel_width; ++j) {
+          const A* const from = data + i * row + j * column;
+          int64_t c = 0;
+          for (; c + together * lanes<A> <= outputs; c += together * lanes<A>) {
 #pragma GCC unroll 4
-          for (int u = 0; u < together; ++u) {
-            sums[u] = fma(load(from + c + u * lanes<A>), zero<A>(), sums[u]);
+            for (int u = 0; u < together; ++u) {
+              sums[u] = fma(load(from + c + u * lanes<A>), zero<A>(), sums[u]);
+            }
           }
-        }
-        for (; c < outputs; c += lanes<A>) {
-          sums[0] = fma(load_part(from + c, min_of(lanes<A>, outputs - c)), zero<A>(), sums[0]);
+          for (; c < outputs; c += lanes<A>) {
+            sums[0] = fma(load_part(from + c, min_of(lanes<A>, outputs - c)), zero<A>(), sums[0]);
+          }
         }
       }
       return horizontal_sum<A>((sums[0] + sums[1]) + (sums[2] + sums[3])) == 0;

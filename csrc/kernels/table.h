@@ -3,8 +3,9 @@
 // A kernel's name is <family>_<direction>_<dtype>, with _any added for the one that takes what no
 // other does:
 //   family     channels (vectors along channels), columns (vectors along the columns of a plane),
-//              pixels (vectors along rows of few channels side by side, forward only) or scale
-//              (kernels of one tap, forward only)
+//              pixels (vectors along rows of few channels side by side, forward only), scale
+//              (kernels of one tap, forward only) or karatsuba (large kernels with fewer
+//              multiplications; not the kernel's gradient)
 //   direction  forward, input_gradient, kernel_gradient (which gives the bias's gradient too) or
 //              gradients: all three in one pass, for those shapes for which that is faster
 #ifndef DEPTHWISE_KERNELS_TABLE_H_

@@ -208,6 +208,27 @@ constexpr int64_t gradient_memory_bytes = 8 * 1024 * 1024;
 // A thread's scratch, at most: a second-level cache of 1 MiB, less what tiles note down. Blocks of
 // columns that this makes have so many columns at least.
 constexpr int64_t scratch_bytes = 960 * 1024;
+
+// Large kernels go by three products instead of four where that leaves out so many of the taps that
+// a result has in the image, on the average: to split and to add takes as long. Two cores of a Zen
+// 1 took, directly and so, in us (tools/time_kernel.cc takes a kernel's name), for 13x13 on
+// 56x56x64 1027 and 1036, on 28x28x64 261 and 292, for 15x15 on 40x40x64 719 and 654, on 28x28x64
+// 336 and 339, for 17x17 on 20x20x64 208 and 226, on 28x28x64 447 and 379, for 21x21 on 20x20x64
+// 266 and 281, for 9x31 on 56x56x64 1604 and 1410, for 27x27 on 14x14x512 858 and 870, for 31x31 on
+// 28x28x64 1040 and 790, on 56x56x128 15028 and 6624, for 63x63 on 56x56x64 21146 and 10047. Fewer
+// taps than `least_split_taps` never come to that.
+constexpr double splitting_taps = 64;
+constexpr int64_t least_split_taps = 144;
+
+// A block of these has so many vectors of channels at most where it then has so many bytes, and
+// there are so many blocks all the same; else one. Two cores of a Zen 1 took with one and with two,
+// in us, for 17x17 on 28x28x256 1526 and 1326, for 29x29 2893 and 2695, for 21x21 on 28x28x512 4247
+// and 3754; with four, 27x27 on 14x14x512 872, with two 955, with one 1220.
+constexpr int64_t most_split_vectors = 4;
+constexpr int64_t wide_split_bytes = 224 * 1024;
+constexpr int64_t least_split_blocks = 8;
+// Where channels make fewer blocks, rows are cut, but not into fewer than these.
+constexpr int64_t least_split_rows = 8;
 constexpr int64_t least_block_columns = 32;
 
 // Elements of a piece of a plane whose kernel is one tap, and of the weights that channels side by

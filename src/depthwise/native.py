@@ -99,7 +99,7 @@ class Info:
         cpu_features: the CPU's features that matter here.
         kernels: names of the kernels of the instruction set in use: family (channels: vectors run along
             channels; columns: along the columns of a plane; pixels: along rows of few channels side by side;
-            scale: kernels of one tap), direction, dtype.
+            scale: kernels of one tap; karatsuba: large kernels with fewer multiplications), direction, dtype.
         threads: most threads a call uses.
     """
 

@@ -188,6 +188,37 @@ TEST(planes_in_place) {
   }
 }
 
+// Large kernels at strides of one, which go by three products instead of four forward and back to
+// the input: every parity of rows and columns, more rows than a block has, channels that are no
+// whole blocks, kernels that cover the image from every column, and some that are left to others.
+TEST(large_kernels) {
+  struct Shape {
+    int64_t channels, height, width, kernel_height, kernel_width, multiplier;
+  };
+  const Shape shapes[] = {{16, 28, 29, 21, 20, 1}, {19, 29, 28, 18, 23, 1}, {35, 27, 27, 22, 21, 1},
+                          {16, 40, 17, 23, 14, 2}, {17, 60, 20, 15, 39, 1}, {16, 33, 90, 13, 16, 1},
+                          {8, 30, 31, 19, 21, 4},  {5, 26, 26, 21, 21, 2},  {16, 14, 14, 27, 27, 1},
+                          {16, 24, 300, 15, 2, 1}, {150, 20, 21, 21, 21, 1}};
+  Table table(38000);
+  int turn = 0;
+  for (const int dtype : dtypes) {
+    for (const int layout : layouts) {
+      for (const Shape& s : shapes) {
+        Case c = make_case(dtype, layout, s.channels, s.height, s.width, s.kernel_height,
+                           s.kernel_width);
+        c.p.multiplier = s.multiplier;
+        c.p.batch = s.channels < 20 ? 2 : 1;
+        if (turn++ % 3 == 0) {
+          set_padding(c.p, turn % 20, turn % 13, turn % 7, turn % 17);
+        } else {
+          pad_by_half(c.p);
+        }
+        if (c.p.out_height > 0 && c.p.out_width > 0) table.check(c);
+      }
+    }
+  }
+}
+
 TEST(multipliers) {
   Table table(40000);
   for (const int dtype : dtypes) {
