@@ -212,9 +212,9 @@ class TestDraw:
             "speed.png",
             "roofline-channels.png",
             "roofline-columns.png",
+            "roofline-karatsuba.png",
             "roofline-pixels.png",
             "roofline-scale.png",
-            "roofline-karatsuba.png",
         ]
 
     def test_without_limits_peers_or_training_they_are_drawn_all_the_same(
