@@ -1,4 +1,4 @@
-"""Large kernels take the places of the image two at a time forward, with three products instead of four
+"""Large kernels take places and taps two at a time, forward and back to the input, with three products instead of four
 (csrc/kernels/karatsuba.h): odd and even sizes, blocks of channels and rows, and what sums of differences must not do.
 """
 
@@ -28,9 +28,10 @@ from tests.tolerances import assert_within, bounded_forward
 SQUARE = Case((32, 33), (21, 20), padding="same")
 
 
-def takes_karatsuba(case: Case, dtype: str) -> bool:
+def takes_karatsuba(case: Case, dtype: str, *, backward: bool = False) -> bool:
     plan = native.make_plan(case.spec, case.x_shape, dtype)  # type: ignore[arg-type]  # four sizes
-    return plan.kernel_name(backward=False) == f"karatsuba_forward_{dtype}"
+    direction = "input_gradient" if backward else "forward"
+    return plan.kernel_name(backward=backward) == f"karatsuba_{direction}_{dtype}"
 
 
 def run(case: Case, arrays: Arrays) -> np.ndarray:
@@ -40,7 +41,9 @@ def run(case: Case, arrays: Arrays) -> np.ndarray:
 def test_large_kernels_and_no_others_go_that_way(dtype: str, data_format: str, isa: str) -> None:
     case = replace(SQUARE, channels=2 * lanes(isa, dtype), data_format=data_format)
     assert takes_karatsuba(case, dtype)
+    assert takes_karatsuba(case, dtype, backward=True)
     assert takes_karatsuba(replace(case, multiplier=2), dtype)
+    assert not takes_karatsuba(replace(case, multiplier=2), dtype, backward=True)
     for other in (
         replace(case, kernel_size=(11, 11)),
         replace(case, kernel_size=(1, 500), padding=(0, 250)),
@@ -52,6 +55,7 @@ def test_large_kernels_and_no_others_go_that_way(dtype: str, data_format: str, i
         replace(case, channels=lanes(isa, dtype) - 1),
     ):
         assert not takes_karatsuba(other, dtype), other
+        assert not takes_karatsuba(other, dtype, backward=True), other
 
 
 @pytest.mark.parametrize("height", range(30, 34))
@@ -61,10 +65,11 @@ def test_every_parity_of_rows_and_columns(dtype: str, data_format: str, height: 
         case = Case((height, width), (kernel_height, kernel_width), channels, data_format=data_format)
         for padding in ("same", ((9, 8), (5, 15)), ((5, 14), (12, 8))):
             assert takes_karatsuba(replace(case, padding=padding), dtype)
+            if padding == "same":
+                assert takes_karatsuba(replace(case, padding=padding), dtype, backward=True)
             check_exactly(replace(case, padding=padding, activation="relu"), dtype)
 
 
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_channels_that_are_no_whole_blocks(dtype: str, data_format: str, isa: str) -> None:
     n = lanes(isa, dtype)
     for channels in (n, n + n // 2 + 1, 2 * n - 1, 3 * n, 17 * n, 33 * n - 1):
@@ -83,7 +88,9 @@ def test_channels_that_are_no_whole_blocks(dtype: str, data_format: str, isa: st
 def test_images_of_more_rows_than_a_block_has(dtype: str) -> None:
     """And of several images; then of rows so long that no block of them fits, which go another way."""
     for size in ((150, 31), (64, 160), (90, 90)):
-        check_exactly(Case(size, (18, 17), 16, 2, padding="same"), dtype)
+        case = Case(size, (18, 17), 16, 2, padding="same")
+        assert takes_karatsuba(case, dtype)
+        check_exactly(case, dtype)
     wide = Case((20, 6000), (17, 17), 16, padding="same")
     assert not takes_karatsuba(wide, dtype)
     check_exactly(replace(wide, size=(18, 1200)), dtype)
@@ -167,7 +174,7 @@ def test_what_is_not_finite_reaches_the_gradients_that_it_meets_and_no_others(
 
 @pytest.mark.usefixtures("isa")
 def test_elements_whose_differences_overflow(data_format: str) -> None:
-    """Half of the largest float32 and its negative side by side: their sum over a row of taps is small again."""
+    """Nearly the largest float32 and its negative side by side: sums of their products are far smaller."""
     case = replace(SQUARE, channels=16, data_format=data_format, bias=False)
     arrays = case.reals("float32")
     rows = np.arange(case.size[0]) % 2 * 2.0 - 1.0
