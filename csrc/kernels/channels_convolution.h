@@ -59,17 +59,23 @@ struct ClippedTiles {
   }
 };
 
+// How often dense tiles load each element of a source of which `apart` elements have a result.
+inline double tile_loads(const depthwise_params& p, int64_t apart) {
+  const int64_t columns = (tile_columns - 1) * p.stride_width + p.kernel_width;
+  return static_cast<double>(p.kernel_height * columns) / static_cast<double>(tile_columns * apart);
+}
+
 // Whether rows may be read and written as they are stored. Tiles of a half type convert each
 // element that they load: that is quick beside dense tiles, which use it in several sums.
 template <class T>
-bool tiles_convert(const ClassPlans& plans, bool can_clip) {
+bool tiles_convert(const ClassPlans& plans, bool can_clip, double loads) {
   if (is_compute_type<T>) return true;
   for (int64_t i = 0; i < plans.column_classes; ++i) {
     if (choose_dense_tiles<T>(plans.columns[i], 1, can_clip, Loading::as_stored) == nullptr) {
       return false;
     }
   }
-  return converts_quickly<T>;
+  return loads < most_conversions<T>;
 }
 
 // How far apart such rows of results are; 0 where there are none.

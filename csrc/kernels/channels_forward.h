@@ -94,7 +94,8 @@ class ChannelsForward {
          !stage_pays<T>(p_, p_.x));
     in_place_ = p_.y.channel == 1 && (call_.preactivation == nullptr || p_.saved.channel == 1);
     if (!is_compute_type<T>) {  // both or neither: a tile reads and writes one type
-      direct_ = in_place_ = direct_ && in_place_ && tiles_convert<T>(plans_, can_clip);
+      const double loads = tile_loads(p_, p_.stride_height * p_.stride_width);
+      direct_ = in_place_ = direct_ && in_place_ && tiles_convert<T>(plans_, can_clip, loads);
     }
     copies_ = direct_ ? 1 : RowSource<T>::staged_copies(p_);
     distance_ = pair_distance<A>(plans_, can_clip);

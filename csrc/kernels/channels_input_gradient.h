@@ -259,7 +259,8 @@ class InputGradient {
     const bool can_clip = clipped_.zeros != nullptr;
     in_place_ = p.multiplier == 1 && p.dx.channel == 1;
     if (!is_compute_type<T>) {  // both or neither: a tile reads and writes one type
-      in_place_ = in_place_ && may_be_direct && tiles_convert<T>(plans_, can_clip);
+      in_place_ =
+          in_place_ && may_be_direct && tiles_convert<T>(plans_, can_clip, tile_loads(p, 1));
     }
     direct_ = may_be_direct && (is_compute_type<T> || in_place_);
     distance_ = pair_distance<A>(plans_, can_clip);

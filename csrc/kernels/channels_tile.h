@@ -104,7 +104,7 @@ DW_INLINE void add_piece(Vec<A> (&sums)[rows][columns][1], auto&& load_element,
 // not measured, and tiles are 1.3 times as large so.
 template <int stride, Loading loading, class S>
 inline constexpr bool knows_taps =
-    DW_VECTOR_BYTES == 32 && stride <= 2 && loading == Loading::as_stored && is_compute_type<S>;
+    DW_VECTOR_BYTES == 32 && stride <= 2 && loading != Loading::repeated && is_compute_type<S>;
 
 // Adjacent taps and columns `stride` taps apart. The elements lie `x_tap` apart, or where
 // `elements` says. `known`: the taps of a row, if these are one piece, or 0.

@@ -8,7 +8,7 @@
 #include "columns_forward.h"
 #include "columns_input_gradient.h"
 #include "columns_kernel_gradient.h"
-#include "karatsuba_convolution.h"
+#include "karatsuba_kernel_gradient.h"
 #include "pixels_forward.h"
 #include "scale_forward.h"
 #include "strips_forward.h"
@@ -139,7 +139,7 @@ inline bool takes_columns(const depthwise_params& p) {
 // Both gradients in one pass: rows of the output's gradient between two parts are staged twice.
 template <class T>
 bool takes_gradients(const depthwise_params& p) {
-  return takes_channels<T>(p) && !has_short_rows(p) && !takes_karatsuba_back<T>(p) &&
+  return takes_channels<T>(p) && !has_short_rows(p) && !takes_karatsuba_gradients<T>(p) &&
          gradients_fit<Compute<T>>(p) &&
          (p.kernel_height - 1) * p.dilation_height / p.stride_height <=
              tuning::most_shared_halo_rows;
@@ -167,7 +167,9 @@ inline bool takes_all(const depthwise_params&) { return true; }
       {"columns_forward_" dtype "_adjacent", Direction::forward, code, takes_adjacent<T>,      \
        columns_forward<T>},                                                                    \
       {"karatsuba_input_gradient_" dtype, Direction::input_gradient, code,                     \
-       takes_karatsuba_back<T>, karatsuba_input_gradient<T>},                                  \
+       takes_karatsuba_gradients<T>, karatsuba_input_gradient<T>},                             \
+      {"karatsuba_kernel_gradient_" dtype, Direction::kernel_gradient, code,                   \
+       takes_karatsuba_gradients<T>, karatsuba_kernel_gradient<T>},                            \
       {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>,            \
        channels_gradients<T>},                                                                 \
       DW_FAMILY(channels, T, dtype, code, takes_channels<T>, DW_CHANNELS),                     \

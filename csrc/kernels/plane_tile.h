@@ -330,14 +330,6 @@ void convolve_plane(const PlaneTaps<A>& s, const AxisPlan& rows, int64_t begin, 
   }
 }
 
-template <class A>
-bool all_finite(const A* values, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (!__builtin_isfinite(values[i])) return false;
-  }
-  return true;
-}
-
 // The same for weights that are not all finite, which must not meet the zeros of the padding: the
 // taps of every result are those that meet the image. Columns [first, last) of the class.
 template <class A>

@@ -86,8 +86,30 @@ constexpr bool repeats_on_load(int64_t multiplier) {
 // times, from a vector of which only those are loaded that there are; or likewise from a run of 128
 // bits. Two cores of a Zen 1 took from vectors and from runs, in us, for 3x3 on 56x56x32 by 2 297
 // and 171, on 28x28x24 by 4 114 and 68, for 7x7 on 40x40x20 by 3 621 and 337; for training steps
-// 818 and 519, 347 and 246, 1597 and 1005.
+// 818 and 519, 347 and 246, 1597 and 1005. One core then took from runs by shuffles of elements and
+// by shuffles of bytes 335 and 226, 131 and 86, 680 and 413; 962 and 752, 451 and 355, 1980 and
+// 1430.
 enum class Loading { as_stored, repeated, from_run };
+
+// Which element each lane of a vector of results takes, counted from the first one that it takes,
+// for each multiplier less than its lanes and each copy that it begins with: `of[multiplier]` from
+// that copy on.
+template <Loading loading, class A>
+struct RepeatedPlaces {
+  static_assert(sizeof(A) == sizeof(int32_t));
+  int32_t of[lanes<A>][2 * lanes<A>];
+
+  static constexpr int32_t place(int element) {
+    return loading == Loading::from_run ? place_bytes(element) : element;
+  }
+  constexpr RepeatedPlaces() : of{} {
+    for (int multiplier = 1; multiplier < lanes<A>; ++multiplier) {
+      for (int i = 0; i < 2 * lanes<A>; ++i) of[multiplier][i] = place(i / multiplier);
+    }
+  }
+};
+template <Loading loading, class A>
+inline constexpr RepeatedPlaces<loading, A> repeated_places;
 
 // Elements of a source for the vector of results that begins with number `channel` of a block of
 // `channels`, `multiplier` of each element where they are repeated.
@@ -102,20 +124,22 @@ struct Elements {
   DW_INLINE Elements(int64_t channel, int64_t channels, int64_t multiplier)
       : offset(channel), count(lanes<A>), places{} {
     if constexpr (loading != Loading::as_stored) {
+      constexpr auto& places_for = repeated_places<loading, A>;
       // Halves keep the quotients off whole numbers, which rounding might miss.
       const double share = 1.0 / static_cast<double>(multiplier);
       offset = static_cast<int64_t>((static_cast<double>(channel) + 0.5) * share);
       const int64_t copy = channel - offset * multiplier;
-      const int64_t last = copy + min_of(lanes<A>, channels - channel) - 1;
-      count = static_cast<int64_t>((static_cast<double>(last) + 0.5) * share) + 1;
-      const Vec<A> shifted = lane_numbers<A>() + (static_cast<A>(copy) + A(0.5));
-      places = __builtin_convertvector(shifted * (A(1) / static_cast<A>(multiplier)), Mask<A>);
+      places = load_as<Mask<A>>(places_for.of[multiplier] + copy);
       if constexpr (loading == Loading::from_run) {
         // The last ones are at the end of a run, unless there is none.
         const int64_t all = static_cast<int64_t>((static_cast<double>(channels) + 0.5) * share);
         const int64_t first = max_of(0, min_of(offset, all - run<A>));
-        places += static_cast<int32_t>(offset - first);
+        places +=
+            static_cast<int32_t>(offset - first) * (places_for.place(1) - places_for.place(0));
         offset = first;
+      } else {
+        const int64_t last = copy + min_of(lanes<A>, channels - channel) - 1;
+        count = static_cast<int64_t>((static_cast<double>(last) + 0.5) * share) + 1;
       }
     }
   }

@@ -5,7 +5,7 @@
 //   family     channels (vectors along channels), columns (vectors along the columns of a plane),
 //              pixels (vectors along rows of few channels side by side, forward only), scale
 //              (kernels of one tap, forward only) or karatsuba (large kernels with fewer
-//              multiplications; not the kernel's gradient)
+//              multiplications)
 //   direction  forward, input_gradient, kernel_gradient (which gives the bias's gradient too) or
 //              gradients: all three in one pass, for those shapes for which that is faster
 #ifndef DEPTHWISE_KERNELS_TABLE_H_

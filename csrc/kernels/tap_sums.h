@@ -90,33 +90,46 @@ DW_INLINE void add_row(V (&sums)[rows][taps], V& sum, const A* const (&x)[rows],
   const int64_t x_step = a.dilation * x_pitch, z_step = classes * z_pitch;
   for (int64_t first = 0; first < min_of(classes, a.out); ++first) {
     const int64_t count = ceil_div(a.out - first, classes);
-    int64_t position = first * a.stride + tap * a.dilation - a.pad;
+    int64_t position = first * a.stride + tap * a.dilation - a.pad, k = 0;
     const A* g = dz + first * z_pitch;
+    const auto go_on = [&](int64_t together) DW_INLINE_LAMBDA {
+      position += together * stride * a.dilation;
+      g += together * z_step;
+      k += together;
+    };
+    // Outputs some of whose elements may be beside the input.
     const auto add = [&]<int together>() DW_INLINE_LAMBDA {
       constexpr int64_t reach = (together - 1) * stride + taps;
       const A* from[rows];
       for (int i = 0; i < rows; ++i) from[i] = x[i] + position * x_pitch;
-      const int64_t last = position + (reach - 1) * a.dilation;
-      if (position >= 0 && last < a.in) {
-        add_outputs<together, stride, false>(sums, sum, from, x_step, element, g, z_step, 0, reach);
-      } else {
-        const int64_t begin = position >= 0 ? 0 : ceil_div(-position, a.dilation);
-        const int64_t end = position >= a.in ? 0 : ceil_div(a.in - position, a.dilation);
-        add_outputs<together, stride, true>(sums, sum, from, x_step, element, g, z_step, begin,
-                                            end);
-      }
-      position += together * stride * a.dilation;
-      g += together * z_step;
+      const int64_t begin = position >= 0 ? 0 : ceil_div(-position, a.dilation);
+      const int64_t end = position >= a.in ? 0 : ceil_div(a.in - position, a.dilation);
+      add_outputs<together, stride, true>(sums, sum, from, x_step, element, g, z_step, begin,
+                                          min_of(end, reach));
+      go_on(together);
     };
-    int64_t k = 0;
-    for (; k + outputs_at_once <= count; k += outputs_at_once) {
-      if (s.asking != nullptr) s.asking->ask_inline();
-      add.template operator()<outputs_at_once>();
+    // Groups that meet the input with all of their elements follow each other in a loop of their
+    // own, which has sums and addresses in registers.
+    constexpr int64_t reach = (outputs_at_once - 1) * stride + taps;
+    const int64_t inside = a.in - (reach - 1) * a.dilation;
+    const int64_t x_next = outputs_at_once * stride * x_step;
+    while (k + outputs_at_once <= count) {
+      if (position < 0 || position >= inside) {
+        if (s.asking != nullptr) s.asking->ask_inline();
+        add.template operator()<outputs_at_once>();
+        continue;
+      }
+      const A* from[rows];
+      for (int i = 0; i < rows; ++i) from[i] = x[i] + position * x_pitch;
+      do {
+        if (s.asking != nullptr) s.asking->ask_inline();
+        add_outputs<outputs_at_once, stride, false>(sums, sum, from, x_step, element, g, z_step, 0,
+                                                    reach);
+        for (int i = 0; i < rows; ++i) from[i] += x_next;
+        go_on(outputs_at_once);
+      } while (k + outputs_at_once <= count && position < inside);
     }
-    if (k + 2 <= count) {
-      add.template operator()<2>();
-      k += 2;
-    }
+    if (k + 2 <= count) add.template operator()<2>();
     if (k < count) add.template operator()<1>();
   }
 }

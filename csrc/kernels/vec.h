@@ -153,29 +153,25 @@ DW_INLINE A horizontal_sum(Vec<A> v) {
   return values[0];
 }
 
-DW_INLINE Vec<float> load(const float* p) {
-  Vec<float> v;
-  __builtin_memcpy(&v, p, sizeof(v));
-  return v;
-}
-DW_INLINE Vec<double> load(const double* p) {
-  Vec<double> v;
-  __builtin_memcpy(&v, p, sizeof(v));
-  return v;
-}
+// A vector anywhere in memory. Through such a type, for GCC 12 copies with memcpy() in integer
+// registers, some of which it spills and reloads as the floats that they are.
+template <class V>
+struct Unaligned {
+  typedef V type __attribute__((aligned(1), may_alias));
+};
 // Vectors of any size.
 template <class V, class A>
 DW_INLINE V load_as(const A* p) {
-  V v;
-  __builtin_memcpy(&v, p, sizeof(v));
-  return v;
+  return *reinterpret_cast<const typename Unaligned<V>::type*>(p);
 }
 template <class V, class A>
 DW_INLINE void store_as(A* p, V v) {
-  __builtin_memcpy(p, &v, sizeof(v));
+  *reinterpret_cast<typename Unaligned<V>::type*>(p) = v;
 }
-DW_INLINE void store(float* p, Vec<float> v) { __builtin_memcpy(p, &v, sizeof(v)); }
-DW_INLINE void store(double* p, Vec<double> v) { __builtin_memcpy(p, &v, sizeof(v)); }
+DW_INLINE Vec<float> load(const float* p) { return load_as<Vec<float>>(p); }
+DW_INLINE Vec<double> load(const double* p) { return load_as<Vec<double>>(p); }
+DW_INLINE void store(float* p, Vec<float> v) { store_as(p, v); }
+DW_INLINE void store(double* p, Vec<double> v) { store_as(p, v); }
 
 // Stores that go to memory past the caches, which then do not read the line first: of whole lines
 // only, aligned. Other threads see them after finish_streaming().
@@ -308,6 +304,16 @@ DW_INLINE void store_part(double* p, Vec<double> v, int64_t count) {
   if (count & 1) _mm_store_sd(p, piece);
 }
 #endif
+
+// Whether none of them is infinite or NaN, of which zero times makes NaN.
+template <class A>
+bool all_finite(const A* values, int64_t count) {
+  Vec<A> check = zero<A>();
+  int64_t i = 0;
+  for (; i + lanes<A> <= count; i += lanes<A>) check = fma(load(values + i), zero<A>(), check);
+  if (i < count) check = fma(load_part(values + i, count - i), zero<A>(), check);
+  return horizontal_sum<A>(check) == 0;
+}
 
 // 0, 1, 2, ...
 template <class A>
