@@ -1,5 +1,6 @@
-"""Large kernels take places and taps two at a time, forward and back to the input, with three products instead of four
-(csrc/kernels/karatsuba.h): odd and even sizes, blocks of channels and rows, and what sums of differences must not do.
+"""Large kernels take places and taps two at a time, forward and back to input and kernel, with three products instead
+of four (csrc/kernels/karatsuba.h): odd and even sizes, blocks of channels and rows, and what sums of differences must
+not do.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ def takes_karatsuba(case: Case, dtype: str, *, backward: bool = False) -> bool:
 
 def run(case: Case, arrays: Arrays) -> np.ndarray:
     return depthwise.depthwise_conv2d(arrays.x, arrays.kernel, arrays.bias, **case.options)
+
+
+def gradients(case: Case, arrays: Arrays) -> depthwise.Gradients:
+    _, pullback = depthwise.depthwise_conv2d_vjp(arrays.x, arrays.kernel, arrays.bias, **case.options)
+    return pullback(arrays.dy)
 
 
 def test_large_kernels_and_no_others_go_that_way(dtype: str, data_format: str, isa: str) -> None:
@@ -153,23 +159,40 @@ def test_what_is_not_finite_reaches_the_outputs_that_it_meets_and_no_others(
         assert_equals_exact(actual, expected, dtype, f"{special} in {where}, {dtype}, {case}")
 
 
+def test_the_bits_of_gradients_do_not_depend_on_threads_or_memory(
+    dtype: str, isa: str, threads: Callable[[int], None]
+) -> None:
+    case = replace(SQUARE, channels=5 * lanes(isa, dtype) + 1, batch=2, activation="silu")
+    arrays = case.reals(dtype).cast(dtype)
+    threads(1)
+    expected = gradients(case, arrays)
+    apart = np.zeros((*arrays.x.shape[:3], 2 * case.channels), DTYPES[dtype])[..., ::2]
+    apart[...] = arrays.x
+    for what, count, x in (("2 threads", 2, arrays.x), ("5 threads", 5, arrays.x), ("apart", 1, apart)):
+        threads(count)
+        actual = gradients(case, replace(arrays, x=x))
+        for name in ("x", "kernel", "bias"):
+            assert_same_bits(getattr(actual, name), getattr(expected, name), f"d{name}, {what}")
+
+
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("special", [np.nan, np.inf], ids=str)
-@pytest.mark.parametrize("where", ["dy", "kernel"])
+@pytest.mark.parametrize("where", ["x", "dy", "kernel"])
 def test_what_is_not_finite_reaches_the_gradients_that_it_meets_and_no_others(
     dtype: str, data_format: str, special: float, where: str
 ) -> None:
     case = replace(SQUARE, channels=17, data_format=data_format)
     arrays = case.integers(seed=2)
-    target = {"dy": arrays.dy, "kernel": arrays.kernel}[where]
+    target = {"x": arrays.x, "dy": arrays.dy, "kernel": arrays.kernel}[where]
     target.flat[target.size // 3] = special
     with np.errstate(invalid="ignore"):
         expected = reference.depthwise_conv2d_vjp(arrays.x, arrays.kernel, arrays.bias, arrays.dy, case.spec)
-    cast = arrays.cast(dtype)
-    _, pullback = depthwise.depthwise_conv2d_vjp(cast.x, cast.kernel, cast.bias, **case.options)
-    assert expected[0] is not None
-    assert not np.isfinite(expected[0]).all()
-    assert_equals_exact(pullback(cast.dy).x, expected[0], dtype, f"{special} in {where}, {dtype}, {case}")
+    actual = gradients(case, arrays.cast(dtype))
+    reached = {"x": ("kernel",), "dy": ("x", "kernel", "bias"), "kernel": ("x",)}[where]
+    for name, exact in zip(("x", "kernel", "bias"), expected, strict=True):
+        assert exact is not None
+        assert np.isfinite(exact).all() == (name not in reached)
+        assert_equals_exact(getattr(actual, name), exact, dtype, f"{special} in {where}, d{name}, {case}")
 
 
 @pytest.mark.usefixtures("isa")
