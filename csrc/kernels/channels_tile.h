@@ -100,8 +100,9 @@ DW_INLINE void add_piece(Vec<A> (&sums)[rows][columns][1], auto&& load_element,
 // Whether dense tiles have code of their own for the usual three and five taps in a row, and need
 // not look how many there are for each vector. With AVX2 a Zen 1 took for a vector of a tile, in
 // cycles, looking and not looking, for 3x3 on 8 columns 117 and 101, for 5x5 on 7 columns 223 and
-// 207; one core for 3x3 on 28x28x64 52 us and 46, for 5x5 on 14x14x512 203 and 190. Other sets were
-// not measured, and tiles are 1.3 times as large so.
+// 207; one core for 3x3 on 28x28x64 52 us and 46, for 5x5 on 14x14x512 203 and 190, for 3x3 on
+// 56x56x32 by 2, whose elements are repeated from runs, 247 and 226. Other sets were not measured,
+// and tiles are 1.3 times as large so.
 template <int stride, Loading loading, class S>
 inline constexpr bool knows_taps =
     DW_VECTOR_BYTES == 32 && stride <= 2 && loading != Loading::repeated && is_compute_type<S>;

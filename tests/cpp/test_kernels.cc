@@ -188,8 +188,8 @@ TEST(planes_in_place) {
   }
 }
 
-// Large kernels at strides of one, which go by three products instead of four forward and back to
-// the input: every parity of rows and columns, more rows than a block has, channels that are no
+// Large kernels at strides of one, which go by three products instead of four forward and back:
+// every parity of rows and columns, more rows than a block has, channels that are no
 // whole blocks, kernels that cover the image from every column, and some that are left to others.
 TEST(large_kernels) {
   struct Shape {
