@@ -24,7 +24,7 @@ from tests.cases import (
     check_within_bounds,
 )
 from tests.edges import lanes
-from tests.tolerances import assert_within, bounded_forward
+from tests.tolerances import assert_within, bounded_forward, bounded_gradients
 
 SQUARE = Case((32, 33), (21, 20), padding="same")
 
@@ -48,6 +48,7 @@ def test_large_kernels_and_no_others_go_that_way(dtype: str, data_format: str, i
     case = replace(SQUARE, channels=2 * lanes(isa, dtype), data_format=data_format)
     assert takes_karatsuba(case, dtype)
     assert takes_karatsuba(case, dtype, backward=True)
+    assert f"karatsuba_kernel_gradient_{dtype}" in depthwise.info().kernels
     assert takes_karatsuba(replace(case, multiplier=2), dtype)
     assert not takes_karatsuba(replace(case, multiplier=2), dtype, backward=True)
     for other in (
@@ -205,13 +206,9 @@ def test_elements_whose_differences_overflow(data_format: str) -> None:
     signs = np.outer(rows, columns) * 3e38
     x = np.empty(case.x_shape)
     x[...] = signs[None, :, :, None] if data_format == "channels_last" else signs
-    kernel = arrays.kernel / 1e4
-    expected = bounded_forward(
-        x.astype(np.float32).astype(float),
-        kernel.astype(np.float32).astype(float),
-        None,
-        case.spec,
-        "float32",
-    )
-    y = depthwise.depthwise_conv2d(x.astype(np.float32), kernel.astype(np.float32), **case.options)
-    assert_within(y, expected, "y")
+    cast = replace(arrays, x=x, kernel=arrays.kernel / 1e4, dy=arrays.dy / 1e4).cast("float32")
+    exact = [a.astype(float) for a in (cast.x, cast.kernel, cast.dy)]
+    expected = bounded_forward(exact[0], exact[1], None, case.spec, "float32")
+    assert_within(run(case, cast), expected, "y")
+    dkernel = bounded_gradients(exact[0], exact[1], None, exact[2], case.spec, "float32")[1]
+    assert_within(gradients(case, cast).kernel, dkernel, "dkernel")
