@@ -102,7 +102,7 @@ networks: $(BENCH_VENV)/.package  ## Time whole networks, stock and accelerated,
 	$(BENCH_VENV)/bin/python -m benchmarks.models $(BENCH_ARGS)
 	$(BENCH_VENV)/bin/python -m benchmarks.interplay
 
-docs: $(PACKAGE)  ## Write the API reference as HTML into build/docs
+docs: $(TESTED)  ## Write the API reference as HTML into build/docs
 	$(PIP) install --quiet "pdoc>=15"
 	$(BIN)/pdoc --docformat google -o build/docs depthwise '!depthwise._native'
 

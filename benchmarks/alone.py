@@ -37,7 +37,7 @@ from benchmarks import targets as target_lines
 from benchmarks.cases import Case
 from benchmarks.peers import OURS, PEERS
 from benchmarks.runtimes import Runtime
-from benchmarks.targets import Target
+from benchmarks.targets import Target, figure
 from benchmarks.turns import Timer, ask, cache_bytes, interleave
 from benchmarks.worker import Worker
 
@@ -290,7 +290,14 @@ def targets(result: dict[str, Any]) -> list[Target]:
     found.append(at_least(SCALING, "two threads against one", speeds, why))
     microseconds = result["tiny_us"]
     about = f"a call on {TINY.name}"
-    found.append(Target(about, f"at most {TINY_US} us", f"{microseconds:.2f} us", microseconds <= TINY_US))
+    found.append(
+        Target(
+            about,
+            f"at most {TINY_US} us",
+            f"{figure(microseconds, TINY_US, at_most=True)} us",
+            microseconds <= TINY_US,
+        )
+    )
     return found
 
 
@@ -300,7 +307,7 @@ def at_least(bound: float, about: str, speeds: Sequence[tuple[float, str]], why:
     if not speeds:
         return Target(about, wanted, f"not measured: {why}", None)
     lowest, case = min(speeds)
-    return Target(about, wanted, f"{lowest:.2f} at least ({case})", lowest >= bound)
+    return Target(about, wanted, f"{figure(lowest, bound)} at least ({case})", lowest >= bound)
 
 
 def tables(result: dict[str, Any]) -> Iterator[Table]:

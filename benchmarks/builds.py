@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = Settings("builds", 0, options.rounds, options.seconds, threads)
     console = report.make_console()
     reasons = []
+    folders: list[Path] = []
     with contextlib.ExitStack() as stack:
         runtimes = {
             name: stack.enter_context(Runtime(OURS, threads, environment={"PYTHONPATH": str(folder)}))
@@ -103,9 +104,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             for runtime in runtimes.values():
                 with runtime.awake():
-                    runtime.ask(ANSWER_TIMEOUT, do="hello")
+                    answer = runtime.ask(ANSWER_TIMEOUT, do="hello")
+                if runtime.name == OURS:
+                    folders.append(Path(answer["depthwise"]))
         except (LostError, MissingError) as error:
             parsed.error(str(error))
+        for (name, folder), imported in zip(options.builds, folders, strict=True):
+            if imported != folder:
+                parsed.error(
+                    f"{name}: expected depthwise from {folder}, got the one in {imported}: an editable install comes first"
+                )
         table = Table("microseconds", *runtimes, title=f"{threads} threads")
         for chosen in options.cases:
             for what in options.what:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -108,7 +109,8 @@ def measure_close(
     """Times once more what is a close call in an entry that has its times.
 
     Ours and every peer that takes no longer than `CLOSE` times the best one have the same rounds, whichever of them is
-    ahead: those of a short section can all fall into a slow phase of the machine.
+    ahead: those of a short section can all fall into a slow phase of the machine. A peer that is lost on the way keeps
+    the times that it had.
     """
     for what, bound in bounds.items():
         judged = report.verdict(entry, what)
@@ -123,10 +125,14 @@ def measure_close(
             if runtime.name == OURS or times.get(runtime.name, math.inf) <= CLOSE * judged.best_ms
         ]
         outcomes = {
-            runtime.name: {other: entry[other][runtime.name] for other in report.MEASUREMENTS}
+            runtime.name: {other: copy.deepcopy(entry[other][runtime.name]) for other in report.MEASUREMENTS}
             for runtime in deciding
         }
         measure(deciding, outcomes, CLOSE_ROUNDS * settings.rounds, settings.seconds, lambda: None, [what])
+        for name, found in outcomes.items():
+            for other, outcome in found.items():
+                if name == OURS or "failed" not in outcome:
+                    entry[other][name] = outcome
 
 
 COPIES = 5

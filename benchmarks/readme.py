@@ -64,7 +64,8 @@ def block(stored: dict[str, Any], source: str, root: str = ".") -> str:
         f"Milliseconds on {machine['cpu']} ({threads} threads, {result['versions'][OURS]['isa']}), float32. "
         "*inference* is the forward pass with bias and ReLU, *training* that and the gradients of input, kernel and "
         f"bias. *best peer* is the fastest of {peers_of(result)} on that layer; *ratio* is its time over ours; "
-        "*floor* is what the machine's arithmetic and memory allow, over ours. "
+        "*floor* is the least time that the machine's arithmetic and memory allow, as a share of ours. Ours writes to "
+        "arrays that are given to it (`out=`); PyTorch, TensorFlow and JAX make new ones in every call. "
         f"`{maker}` makes this table; [the whole result]({source}), [how it is measured]"
         f"({beside}benchmarks/README.md) and [pictures]({beside}docs/speed.md)."
     )

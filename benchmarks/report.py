@@ -344,7 +344,10 @@ def main(paths: Sequence[str]) -> None:
     """Prints stored results."""
     console = make_console()
     for path in paths:
-        show(json.loads(Path(path).read_text()), console)
+        result = json.loads(Path(path).read_text())
+        if "cases" not in result:
+            raise SystemExit(f"{path}: no result of benchmarks.run; for the suite's, benchmarks.suite --show")
+        show(result, console)
 
 
 if __name__ == "__main__":

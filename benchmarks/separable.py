@@ -38,7 +38,7 @@ from benchmarks import command, machine, report, run
 from benchmarks import targets as target_lines
 from benchmarks.runtimes import Runtime
 from benchmarks.separable_worker import KERNEL, Layer
-from benchmarks.targets import Target
+from benchmarks.targets import Target, figure
 from benchmarks.turns import ANSWER_TIMEOUT, Timer, ask, cache_bytes, interleave
 
 ROUNDS = 5
@@ -174,7 +174,7 @@ def targets(result: dict[str, Any]) -> list[Target]:
             Target(
                 f"{entry['layer']}, both convolutions in blocks of rows",
                 f"at least {WANTED} times as fast as in two calls",
-                f"{entry['gain']:.2f} ({entry['rows']} rows; if the depthwise part took no time: {bounds})",
+                f"{figure(entry['gain'], WANTED)} ({entry['rows']} rows; if the depthwise part took no time: {bounds})",
                 entry["gain"] >= WANTED,
             )
         )

@@ -99,10 +99,8 @@ def against_peers(result: dict[str, Any]) -> list[Target]:
         else:
             text = f"{figure(mean, bounds.mean)} over {means[what]['compared']} layers{_absent_peers(result, what)}"
             found.append(Target(about, wanted, text, mean >= bounds.mean))
-        ratios = _ratios(result, what)
-        found.append(
-            each(f"{what}, each layer against the best peer", bounds.lowest, ratios, _lost(result, what))
-        )
+        about = f"{what}, each layer against the best peer"
+        found.append(_each_against_peers(about, bounds.lowest, result, what))
     return found
 
 
@@ -144,11 +142,11 @@ def against_jax(result: dict[str, Any]) -> list[Target]:
 def large_kernels(result: dict[str, Any]) -> list[Target]:
     """RepLKNet's largest kernels against the best peer, for each measurement."""
     return [
-        each(
+        _each_against_peers(
             f"{what}, each 27x27 and 31x31 layer of RepLKNet against the best peer",
             BOUNDS[what].large,
-            _ratios(result, what),
-            _lost(result, what),
+            result,
+            what,
         )
         for what in MEASUREMENTS
     ]
@@ -158,21 +156,25 @@ def random_layers(result: dict[str, Any]) -> list[Target]:
     """Random layers against the best peer that can do them and against their neighbours, for each measurement."""
     found = []
     for what in MEASUREMENTS:
-        lost = _lost(result, what)
-        ratios = _ratios(result, what)
-        found.append(each(f"{what}, each random layer against the best peer", RANDOM, ratios, lost))
+        about = f"{what}, each random layer against the best peer"
+        found.append(_each_against_peers(about, RANDOM, result, what))
         shares = [
             (share, f"{entry['case']['name']}, beside {entry['neighbour']['case']['name']}")
             for entry in result["cases"]
             if (share := rate_share(entry, what)) is not None
         ]
         about = f"{what}, GFLOP/s of each random layer over its well-shaped neighbour's"
-        found.append(each(about, RATE_SHARE, shares, lost))
+        found.append(each(about, RATE_SHARE, shares, _lost(result, what)))
     return found
 
 
 def each(
-    about: str, bound: float, figures: Sequence[tuple[float, str]], lost: Sequence[tuple[str, str]] = ()
+    about: str,
+    bound: float,
+    figures: Sequence[tuple[float, str]],
+    lost: Sequence[tuple[str, str]] = (),
+    note: str = "",
+    why: str = "nothing was compared",
 ) -> Target:
     """The target that every one of some figures is at least a bound; a layer that we fail on misses it.
 
@@ -181,14 +183,20 @@ def each(
         bound: the least that is allowed.
         figures: (the figure, what it belongs to).
         lost: (layer, what became of it) where there is no figure though there should be.
+        note: what else is to be said, as the end of the sentence.
+        why: there may be no figures.
     """
     wanted = f"at least {bound:g} on each"
     if lost or not figures:
-        return _no_figure(about, wanted, lost)
+        return _no_figure(about, wanted, lost, why)
     lowest, where = min(figures)
     reached = sum(found >= bound for found, _ in figures)
-    text = f"{reached} of {len(figures)}, lowest {figure(lowest, bound)} ({where})"
+    text = f"{reached} of {len(figures)}, lowest {figure(lowest, bound)} ({where}){note}"
     return Target(about, wanted, text, reached == len(figures))
+
+
+def _each_against_peers(about: str, bound: float, result: dict[str, Any], what: str) -> Target:
+    return each(about, bound, _ratios(result, what), _lost(result, what), note=_absent_peers(result, what))
 
 
 def _no_figure(
@@ -225,6 +233,11 @@ def _lost(result: dict[str, Any], what: str) -> list[tuple[str, str]]:
 def _absent_peers(result: dict[str, Any], what: str) -> str:
     """Which peers a comparison was made without, as the end of a sentence; JAX, never the best, does not count."""
     dispensable = {OURS, "jax", *FRONT_ENDS}
-    timed = {name for entry in result["cases"] for name in entry[what]}
-    absent = [entry.title for name, entry in PEERS.items() if name not in dispensable | timed]
+    answered = {
+        name
+        for entry in result["cases"]
+        for name, outcome in entry[what].items()
+        if "ms" in outcome or "unsupported" in outcome
+    }
+    absent = [entry.title for name, entry in PEERS.items() if name not in dispensable | answered]
     return f", without {', '.join(absent)}" if absent else ""

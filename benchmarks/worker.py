@@ -2,13 +2,13 @@
 
 Reads one JSON object a line on standard input and answers each with one on standard output:
 
-    {"do": "hello"}                                                     -> {"versions": {...}}
+    {"do": "hello"}                                                     -> {"versions": {...}, "depthwise": FOLDER}
     {"do": "load", "what": "inference", "case": {...}, "folder": "..."} -> LOADED
     {"do": "time", "what": "inference", "seconds": 0.1}                 -> {"ms": 0.31, "calls": 310}
 
 LOADED is {"program": ..., "error": ..., "slow_ms": null}, or {"unsupported": reason}, or {"failed": reason}; a program
 of this package tells its "kernel", too; one that loads with a time in slow_ms is too slow to be timed any further. End
-of input ends the process.
+of input ends the process. FOLDER is where this package was found.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import depthwise
 from benchmarks import cases, data
 from benchmarks.peers import PEERS
 from benchmarks.peers.base import Peer, Problem, Program, UnsupportedError
@@ -58,7 +59,8 @@ class Worker:
         """Does what a request asks for, and returns what is to be sent back."""
         match request["do"]:
             case "hello":
-                return {"versions": self.peer.versions}
+                folder = Path(depthwise.__file__).resolve().parent.parent
+                return {"versions": self.peer.versions, "depthwise": str(folder)}
             case "load":
                 return self.load(request["what"], cases.from_json(request["case"]), Path(request["folder"]))
             case "time":

@@ -1,6 +1,7 @@
 // The C ABI: checks the struct, picks a kernel of the instruction set in use, runs it.
 #include "op.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -146,6 +147,11 @@ class Succession {
 
 constinit Succession succession;
 
+// Whether there is nothing to compute.
+bool has_no_results(const depthwise_params& p) {
+  return p.batch == 0 || p.channels == 0 || p.out_height == 0 || p.out_width == 0;
+}
+
 // In floating point: the product may not fit an integer, and only its size matters.
 double multiply_adds(const depthwise_params& p) {
   return static_cast<double>(p.batch) * static_cast<double>(p.out_height) *
@@ -175,6 +181,13 @@ const Kernel* find_kernel(Direction direction, const depthwise_params& p) {
   return nullptr;
 }
 
+// No more than have about as much to do as a call that is shared at all.
+int threads_for(double work) {
+  const double most = work / static_cast<double>(tuning::serial_work);
+  const int threads = num_threads();
+  return most < threads ? std::max(2, static_cast<int>(most)) : threads;
+}
+
 depthwise_status run(const Kernel* kernel, Call call) {
   if (kernel == nullptr) return DEPTHWISE_INVALID_PARAMS;  // the columns family takes everything
   const depthwise_params& p = *call.params;
@@ -182,8 +195,8 @@ depthwise_status run(const Kernel* kernel, Call call) {
   const bool may_share = work >= static_cast<double>(tuning::serial_work);
   const bool is_brief = work < static_cast<double>(tuning::brief_work);
   if (may_share) succession.begin();
-  call.threads =
-      may_share && (!is_brief || threads_are_awake() || succession.is_close()) ? num_threads() : 1;
+  const bool shares = may_share && (!is_brief || threads_are_awake() || succession.is_close());
+  call.threads = shares ? threads_for(work) : 1;
   const int64_t share = is_brief ? tuning::brief_tasks_per_thread : tuning::tasks_per_thread;
   call.tasks = call.threads > 1 ? static_cast<int>(share * call.threads) : 1;
 
@@ -204,7 +217,7 @@ extern "C" depthwise_status depthwise_forward(const depthwise_params* params, co
                                               void* preactivation) {
   if (!depthwise::valid(params)) return DEPTHWISE_INVALID_PARAMS;
   const depthwise_params& p = *params;
-  if (p.batch == 0 || p.channels == 0 || p.out_height == 0 || p.out_width == 0) return DEPTHWISE_OK;
+  if (depthwise::has_no_results(p)) return DEPTHWISE_OK;
   const bool empty_input = p.in_height == 0 || p.in_width == 0;
   if ((x == nullptr && !empty_input) || kernel == nullptr || y == nullptr) {
     return DEPTHWISE_INVALID_PARAMS;
@@ -227,7 +240,7 @@ extern "C" depthwise_status depthwise_backward(const depthwise_params* params, c
   const depthwise_params& p = *params;
   if (p.channels == 0) return DEPTHWISE_OK;
   const bool empty_input = p.batch == 0 || p.in_height == 0 || p.in_width == 0;
-  if (p.batch == 0 || p.out_height == 0 || p.out_width == 0) {  // nothing flows back
+  if (depthwise::has_no_results(p)) {  // nothing flows back
     if (dx != nullptr) depthwise::zero_image(p, dx, p.dx);
     if (dkernel != nullptr) depthwise::zero_kernel(p, dkernel, p.dkernel);
     if (dbias != nullptr) {
@@ -317,7 +330,7 @@ extern "C" const char* depthwise_kernel_name(int index) {
 }
 
 extern "C" const char* depthwise_chosen_kernel(const depthwise_params* params, int backward) {
-  if (!depthwise::valid(params)) return nullptr;
+  if (!depthwise::valid(params) || depthwise::has_no_results(*params)) return nullptr;
   const depthwise::Kernel* kernel =
       depthwise::find_kernel(backward ? Direction::gradients : Direction::forward, *params);
   if (kernel == nullptr && backward) {

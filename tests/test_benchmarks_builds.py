@@ -11,6 +11,7 @@ pytest.importorskip("rich")
 
 import depthwise
 from benchmarks import builds
+from benchmarks.runtimes import Runtime
 
 HERE = Path(depthwise.__file__).resolve().parent.parent
 
@@ -25,6 +26,26 @@ def test_every_case_and_measurement_has_a_line_with_a_figure_of_each_build(
     assert len(lines) == 4
     for line in lines:
         assert len(re.findall(r"\d+\.\d\b", line)) == 2, line
+
+
+def test_a_build_that_another_one_hides_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an editable install does, whose packages come before those of PYTHONPATH."""
+    hidden, names = tmp_path / "hidden", []
+    (hidden / "depthwise").mkdir(parents=True)
+    (hidden / "depthwise" / "__init__.py").touch()
+
+    def answer(_runtime: Runtime, _timeout: float, **request: object) -> dict[str, str]:
+        names.append(request["do"])
+        return {"depthwise": str(HERE)}
+
+    monkeypatch.setattr(Runtime, "ask", answer)
+    with pytest.raises(SystemExit):
+        builds.main([f"one={HERE}", f"other={hidden}", "--cases", "5x5x3-k3"])
+    assert names == ["hello", "hello"]
+    message = f"other: expected depthwise from {hidden}, got the one in {HERE}"
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

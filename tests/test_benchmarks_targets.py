@@ -124,7 +124,18 @@ class TestAgainstPeers:
         part["training"][OURS_JAX] = {"ms": 1.0}
         found = targets.against_peers(result(part))
         assert found[0].found == "2.00 over 1 layers, without OpenVINO"
+        assert found[1].found == f"1 of 1, lowest 2.00 ({A.name}, LiteRT), without OpenVINO"
         assert found[2].found == "8.00 over 1 layers"
+        assert targets.large_kernels(result(part))[0].found.endswith(", without OpenVINO")
+        assert targets.random_layers(result(part))[0].found.endswith(", without OpenVINO")
+
+    def test_peers_that_failed_on_every_layer_did_not_take_part(self) -> None:
+        one, other = entry(A), entry(B)
+        for part in (one, other):
+            part["inference"]["openvino"] = {"failed": "exit status -9: killed"}
+        assert targets.against_peers(result(one, other))[0].found.endswith(", without OpenVINO")
+        other["inference"]["openvino"] = {"unsupported": "no"}
+        assert targets.against_peers(result(one, other))[0].found == "2.00 over 2 layers"
 
 
 class TestAgainstFloor:

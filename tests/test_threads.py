@@ -19,6 +19,9 @@ CASES = [
     Case((120, 90), (5, 4), 3, strides=(2, 1), padding="same", multiplier=2),
     Case((9, 200), (3, 9), 70, activation="relu"),
     Case((14, 14), (27, 27), 24, padding="same"),
+    Case((8, 8), (15, 15), 128, padding="same"),
+    Case((16, 16), (31, 31), 40, padding="same"),
+    Case((8, 8), (3, 15), 300, padding="same"),
     Case((33, 17), (2, 3), 5, batch=16, strides=(2, 2), dilation_rate=(3, 2)),
     Case((64, 64), (1, 1), 100, activation="gelu"),
     Case((5, 20_000), (3, 3), 1, padding="same"),
@@ -44,7 +47,7 @@ def test_bits_are_those_of_one_thread_and_of_the_run_before(
     arrays = case.reals(dtype).cast(dtype)
     threads(1)
     expected = evaluate(case, arrays)
-    for count in (1, 2, 7, 2, 7):
+    for count in (1, 2, 7, 16, 2, 7):
         threads(count)
         assert_same(evaluate(case, arrays), expected, f"{count} threads, {dtype}, {case}")
 

@@ -74,12 +74,8 @@ template <class A>
   }
 }
 
-inline bool derivative_needs_preactivation(int activation) {
-  return activation == DEPTHWISE_SILU || activation == DEPTHWISE_HARD_SWISH ||
-         activation == DEPTHWISE_GELU || activation == DEPTHWISE_GELU_TANH;
-}
-
-// Derivative at the saved value: the pre-activation z for the four above, the output y otherwise.
+// Derivative at the saved value: the pre-activation z where depthwise_needs_preactivation() says
+// so, the output y otherwise.
 template <class A>
 [[gnu::noinline]] Vec<A> activation_derivative(int activation, A alpha, Vec<A> saved) {
   const Vec<A> zeros = zero<A>(), ones = broadcast(A(1));

@@ -124,10 +124,11 @@ inline int64_t row_block(int64_t rows, int64_t other_tasks, int64_t tasks) {
 }
 
 // Rows cut into blocks for the tasks that are wanted beside others. Those that tiles go over
-// `at_once` stay together, where each block has that many and no thread gets much more than its
-// share by it. Sizes differ evenly, so that neighbours make equal shares: 28 rows in fours of
-// pairs, 6, 8, 6 and 8, not 6, 6, 6, 6 and 4, which leaves 16 rows to one of two threads. Two cores
-// of a Zen 5 took for 3x3 at stride 2 on 56x56x144 19.2 us like that and 16.9 like this.
+// `at_once` stay together, where each block has that many, or has with fewer blocks of which every
+// thread gets as many, and no thread gets much more than its share by it. Sizes differ evenly, so
+// that neighbours make equal shares: 28 rows in fours of pairs, 6, 8, 6 and 8, not 6, 6, 6, 6 and
+// 4, which leaves 16 rows to one of two threads. Two cores of a Zen 5 took for 3x3 at stride 2 on
+// 56x56x144 19.2 us like that and 16.9 like this.
 struct RowBlocks {
   int64_t rows, together, count;
 
@@ -135,7 +136,11 @@ struct RowBlocks {
       : rows(total), together(at_once) {
     count = min_of(ceil_div(max_of(1, tasks), max_of(1, other_tasks)), max_of(1, rows));
     count = evened(count, other_tasks, threads);
-    if (rows < together * count) together = 1;
+    if (rows < together * count) {
+      const bool are_even = rows % together == 0 && rows / together * other_tasks % threads == 0;
+      count = are_even ? rows / together : count;
+      together = are_even ? together : 1;
+    }
     if (other_tasks != 1) return;
     int64_t largest = 0;
     for (int64_t i = 0; i < threads; ++i) {

@@ -126,7 +126,7 @@ class ChannelsForward {
     const int64_t hot_rows = min_of(ring_rows_, p_.kernel_height) + 1;
     const int64_t results = moves_at_once_ ? p_.out_height * p_.out_width * p_.multiplier : 0;
     const int64_t kept_rows =
-        stages_at_once_ ? ring_rows_ + ceil_div(results, p_.in_width) : hot_rows;
+        stages_at_once_ ? ring_rows_ + ceil_div(results, max_of(1, p_.in_width)) : hot_rows;
     const int64_t near_rows = plans_.rows[0].overlaps() ? hot_rows : 0;
     const int64_t tasks = ceil_div(call_.tasks, max_of(1, p_.batch));
     const bool large =
@@ -334,8 +334,8 @@ ColumnBlocks forward_blocks(const depthwise_params& p) {
   const bool fetches = p.layout == DEPTHWISE_CHANNELS_LAST && reads_all(p) && reads_memory<T>(p);
   if (!fetches || blocks.count > 1) return blocks;
   const int64_t reach = (p.kernel_height - 1) * p.dilation_height + 1;
-  const int64_t rows = min_of(reach + p.stride_height, p.in_height);
-  const int64_t columns = min_of(p.stride_width, p.in_width);
+  const int64_t rows = max_of(1, min_of(reach + p.stride_height, p.in_height));
+  const int64_t columns = max_of(1, min_of(p.stride_width, p.in_width));
   const int64_t most = tuning::fetched_columns_bytes /
                        (rows * columns * p.channels * static_cast<int64_t>(sizeof(T)));
   if (most >= tuning::least_fetched_columns) blocks.count = ceil_div(p.out_width, most);

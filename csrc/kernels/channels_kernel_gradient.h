@@ -44,12 +44,12 @@ class TapGradient {
         sized_(ChannelBlocks::of(p_.channels, ceil_div(lanes<A>, p_.multiplier),
                                  ceil_div(block_outputs(), p_.multiplier))),
         block_rows_(block_rows()),
+        parts_(sums_bytes() > tuning::gradient_round_bytes ? 1 : count_parts(p_, sized_.count)),
         channels_(fitting_blocks()) {
     // Slots of whole vectors for every block: see write_row().
     pitch_ = round_up(outputs_, lanes<A>) + channels_.count * lanes<A>;
     part_elements_ = (taps_ + 1) * pitch_;
     const int64_t bytes = sums_bytes();
-    parts_ = bytes > tuning::gradient_round_bytes ? 1 : count_parts(p_, sized_.count);
     const int64_t most = max_of(1, call.threads * tuning::gradient_round_bytes / bytes);
     round_ = ceil_div(parts_, ceil_div(parts_, most));  // rounds of nearly one size
   }
@@ -146,7 +146,8 @@ class TapGradient {
     return GradientRows(p_, count, dx_reach_);
   }
 
-  // Those by sizes, unless what is staged of one would not fit the scratch.
+  // Those by sizes, unless what is staged of one would not fit the scratch, or threads would have
+  // none. They are no part of the bits.
   ChannelBlocks fitting_blocks() const {
     const GradientRows& rows = block_rows_;
     const bool moves_dx = input_gradients_ != nullptr && !input_gradients_->in_place();
@@ -159,6 +160,8 @@ class TapGradient {
            blocks.count < p_.channels / blocks.grain) {
       ++blocks.count;
     }
+    const int64_t pairs = p_.channels / blocks.grain / 2;  // of vectors
+    blocks.count = max_of(blocks.count, min_of(ceil_div(call_.threads, parts_), pairs));
     const int64_t shift = channels_before_line();
     if (shift < p_.channels / blocks.grain / blocks.count * blocks.grain) blocks.shift = shift;
     return blocks;
@@ -343,8 +346,9 @@ class TapGradient {
   Widths widths_;
   ChannelBlocks sized_;  // by sizes alone: what rows and parts go by
   GradientRows block_rows_;
+  int64_t parts_;
   ChannelBlocks channels_;  // as they are gone over
-  int64_t pitch_, part_elements_, parts_;
+  int64_t pitch_, part_elements_;
   int64_t round_;  // parts whose sums there is memory for at once
   CallMemory partials_;
 };

@@ -1,7 +1,8 @@
 // Dense tiles of the channels family for kernels that reach over the whole row of the source from
 // each of the tile's columns, as RepLKNet's of 27x27 do on 14x14 and of 13x13 on 7x7. Clipped tiles
 // go over the taps that any column has, which there are 20 for 14 elements and 13 for 7; these go
-// over the elements. Two cores of a Zen 4 took for 27x27 on 14x14x768 422 us so and 303 like this.
+// over the elements. Two cores of a Zen 4 took for 27x27 on 14x14x768 422 us so and 303 like this,
+// in another order of sums.
 #ifndef DEPTHWISE_KERNELS_COVERING_TILE_H_
 #define DEPTHWISE_KERNELS_COVERING_TILE_H_
 
@@ -85,10 +86,11 @@ void covering_tile(const Tile<S>& given) {
   });
 }
 
-// Null where there is none.
+// Null where there is none: a row by itself has one only where two of them have, for whether rows
+// go in pairs must not show in the bits.
 template <int rows, int columns, int stride, Loading loading, class S>
 constexpr TileFunction<S> covering_tile_or_none() {
-  if constexpr (stride == 1 && covering_fits(rows, columns)) {
+  if constexpr (stride == 1 && covering_fits(tile_rows, columns)) {
     return covering_tile<rows, columns, loading, S>;
   } else {
     return nullptr;

@@ -23,7 +23,8 @@ ColumnBlocks gradient_blocks(const depthwise_params& p, bool fetches) {
   if (!fetches || !is_covered || p.layout != DEPTHWISE_CHANNELS_LAST || blocks.count > 1) {
     return blocks;
   }
-  const int64_t rows = min_of((p.kernel_height - 1) * p.dilation_height + 2, p.in_height);
+  const int64_t rows =
+      max_of(1, min_of((p.kernel_height - 1) * p.dilation_height + 2, p.in_height));
   const int64_t bytes = p.channels % lanes<A> == 0 ? tuning::gradient_columns_bytes
                                                    : tuning::gradient_part_lines_bytes;
   const int64_t step = min_of(columns.stride, columns.in);

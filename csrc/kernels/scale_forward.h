@@ -48,13 +48,14 @@ struct ScaleRuns {
   bool direct;    // the input's elements are runs, too
   bool in_place;  // and those of what is written
 
-  explicit ScaleRuns(const depthwise_params& p) {
+  explicit ScaleRuns(const Call& call) {
+    const depthwise_params& p = *call.params;
     const bool first = p.layout == DEPTHWISE_CHANNELS_FIRST;
     pixel = first ? 1 : p.channels * p.multiplier;
     const int64_t row = p.out_width * pixel;
     direct = p.stride_width == 1 && p.x.column == pixel && (first || p.multiplier == 1) &&
              (first || p.x.channel == 1);
-    const bool saves = p.saved.column != 0;
+    const bool saves = call.preactivation != nullptr;
     const auto is_dense = [&](const depthwise_image_strides& s) {
       return s.column == pixel && (first || s.channel == 1);
     };
@@ -200,7 +201,7 @@ bool scale_forward(const Call& call) {
   const bool first = p.layout == DEPTHWISE_CHANNELS_FIRST;
   Patterns<A> patterns;
   if (!patterns.template make<T>(call)) return false;
-  const ScaleRuns runs(p);
+  const ScaleRuns runs(call);
   const ClampRange<A> clamp = clamp_range<A>(p.activation);
   const A alpha = static_cast<A>(p.alpha);
   const Scale<T> scale{clamp, p.activation, alpha, runs.in_place && streaming_pays<T>(p)};

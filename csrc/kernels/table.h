@@ -1,7 +1,7 @@
 // The table of kernels: what op.cc chooses from, what info() lists and what the tests run.
 //
-// A kernel's name is <family>_<direction>_<dtype>, with _any added for the one that takes what no
-// other does:
+// A kernel's name is <family>_<direction>_<dtype>, with a word added where a family takes calls by
+// a rule of their own (choice.h): _in_place and _adjacent, and _any for what no other takes:
 //   family     channels (vectors along channels), columns (vectors along the columns of a plane),
 //              pixels (vectors along rows of few channels side by side, forward only), scale
 //              (kernels of one tap, forward only) or karatsuba (large kernels with fewer

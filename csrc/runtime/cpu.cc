@@ -285,13 +285,6 @@ bool cpu_supports(Isa isa) {
   return false;
 }
 
-Isa best_supported_isa() {
-  for (const Isa isa : {Isa::neon, Isa::avx512, Isa::avx2}) {
-    if (cpu_supports(isa)) return isa;
-  }
-  return Isa::baseline;
-}
-
 std::string cpu_features() {
   const FeatureSet set = cpu_feature_set();
   std::string names;

@@ -27,9 +27,6 @@ bool isa_from_name(const char* name, Isa* isa);
 // Whether this CPU executes the instruction set and the operating system saves its registers.
 bool cpu_supports(Isa isa);
 
-// The widest instruction set that cpu_supports.
-Isa best_supported_isa();
-
 // What the CPU and the operating system offer of the features that kernels here could use,
 // separated by spaces, for a human to read: "sse2 avx avx2 fma f16c avx512f ...".
 std::string cpu_features();

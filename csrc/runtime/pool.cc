@@ -151,7 +151,8 @@ struct Pool {
   // Taken by the caller of the job that is running; guards all that is not atomic.
   std::atomic<bool> busy{false};
 
-  int started = 0;       // workers that exist; they are numbered from 1
+  // Workers that exist; they are numbered from 1.
+  std::atomic<int> started{0};
   bool refused = false;  // the system refused to start another, and is not asked again
 
   alignas(cache_line) std::atomic<uint64_t> ticket{0};
@@ -356,7 +357,9 @@ void set_num_threads(int count) {
 }
 
 bool threads_are_awake() {
-  return team_in_use != nullptr || pool.workers[1].asleep.load(std::memory_order_relaxed) == 0;
+  constexpr std::memory_order relaxed = std::memory_order_relaxed;
+  return team_in_use != nullptr ||
+         (pool.started.load(relaxed) > 0 && pool.workers[1].asleep.load(relaxed) == 0);
 }
 
 const Team* use_team(const Team* team) { return std::exchange(team_in_use, team); }

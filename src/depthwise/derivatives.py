@@ -26,6 +26,7 @@ class Functions:
     exp: Callable[[Any], Any]
     tanh: Callable[[Any], Any]
     erf: Callable[[Any], Any]
+    zeros_like: Callable[[Any], Any]
 
 
 def scale_by_derivative(activation: Activation, dy: Any, saved: Any, functions: Functions) -> Any:
@@ -44,11 +45,11 @@ def scale_by_derivative(activation: Activation, dy: Any, saved: Any, functions: 
 
 
 def _relu(dy: Any, y: Any, _alpha: float, f: Functions) -> Any:
-    return f.where(y <= 0, dy * 0.0, dy)
+    return f.where(y <= 0, f.zeros_like(dy), dy)
 
 
 def _relu6(dy: Any, y: Any, _alpha: float, f: Functions) -> Any:
-    return f.where((y <= 0) | (y >= 6), dy * 0.0, dy)
+    return f.where((y <= 0) | (y >= 6), f.zeros_like(dy), dy)
 
 
 def _leaky_relu(dy: Any, y: Any, alpha: float, f: Functions) -> Any:
@@ -65,11 +66,11 @@ def _silu(dy: Any, z: Any, _alpha: float, f: Functions) -> Any:
 
 
 def _hard_swish(dy: Any, z: Any, _alpha: float, f: Functions) -> Any:
-    return f.where(z <= -3, dy * 0.0, f.where(z >= 3, dy, dy * (z * (1 / 3) + 0.5)))
+    return f.where(z <= -3, f.zeros_like(dy), f.where(z >= 3, dy, dy * (z * (1 / 3) + 0.5)))
 
 
 def _hard_sigmoid(dy: Any, y: Any, _alpha: float, f: Functions) -> Any:
-    return f.where((y <= 0) | (y >= 1), dy * 0.0, dy * (1 / 6))
+    return f.where((y <= 0) | (y >= 1), f.zeros_like(dy), dy * (1 / 6))
 
 
 def _sigmoid(dy: Any, y: Any, _alpha: float, _f: Functions) -> Any:

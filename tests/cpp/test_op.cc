@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <fstream>
 #include <functional>
 #include <memory>
@@ -51,7 +52,7 @@ std::vector<Problem> work_for_threads() {
       {1, 40, 17, 6, 3, 5, 1, 2, DEPTHWISE_SILU},    {2, 9, 8, 9, 1, 13, 1, 1, DEPTHWISE_GELU},
       {1, 90, 70, 2, 1, 4, 3, 2, DEPTHWISE_TANH},    {1, 3, 600, 40, 1, 3, 1, 1, DEPTHWISE_RELU6},
       {70, 3, 3, 10, 1, 3, 1, 1, DEPTHWISE_LINEAR},  {1, 200, 150, 1, 1, 3, 1, 1, DEPTHWISE_ELU},
-      {1, 60, 40, 1, 1, 27, 1, 1, DEPTHWISE_LINEAR},
+      {1, 60, 40, 1, 1, 27, 1, 1, DEPTHWISE_LINEAR}, {1, 8, 8, 128, 1, 15, 1, 1, DEPTHWISE_RELU},
   };
   std::vector<Problem> problems;
   int turn = 0;
@@ -247,10 +248,13 @@ TEST(unknown_names_and_codes_are_refused) {
   while (depthwise_kernel_name(kernels) != nullptr) ++kernels;
   CHECK(kernels > 0);
   CHECK(depthwise_kernel_name(kernels + 1) == nullptr);
-  depthwise_params params{};  // sizes of zero are no kernel's
+  depthwise_params params{};                // sizes of zero are no kernel's
+  depthwise_params empty = small_case().p;  // and neither is a call without results
+  empty.channels = 0;
   for (const int backward : {0, 1}) {
     CHECK(depthwise_chosen_kernel(nullptr, backward) == nullptr);
     CHECK(depthwise_chosen_kernel(&params, backward) == nullptr);
+    CHECK(depthwise_chosen_kernel(&empty, backward) == nullptr);
   }
 }
 
@@ -278,6 +282,66 @@ TEST(sizes_of_zero_give_empty_or_zero_results) {
             change.make(c.p);
             if (!check_case(c)) std::printf("  with no %s\n", change.what);
           }
+        }
+      }
+    }
+  }
+}
+
+// Strides as frameworks have them: of an image without elements some are zero.
+depthwise_image_strides dense(int layout, int64_t height, int64_t width, int64_t channels) {
+  const int64_t image = height * width * channels;
+  if (layout == DEPTHWISE_CHANNELS_FIRST) return {image, width, 1, height * width};
+  return {image, width * channels, channels, 1};
+}
+
+// The bias is all that gets through. Results that outgrow the caches are cut in ways of their own.
+TEST(images_without_elements_by_dense_strides) {
+  struct Size {
+    int64_t batch, height, width, channels, top, left;
+  };
+  constexpr Size sizes[] = {
+      {1, 0, 5, 16, 2, 2},   {1, 16, 0, 64, 1, 2},   {2, 20, 0, 16, 1, 9},   {1, 0, 0, 3, 20, 20},
+      {1, 30, 0, 64, 0, 40}, {8, 0, 224, 64, 40, 1}, {8, 224, 0, 64, 1, 40},
+  };
+  for (const Size& s : sizes) {
+    for (const int layout : layouts) {
+      for (const int kernel : {1, 3, 15}) {
+        depthwise_params p = small_case().p;
+        p.dtype = DEPTHWISE_FLOAT32;
+        p.layout = layout;
+        p.batch = s.batch;
+        p.in_height = s.height;
+        p.in_width = s.width;
+        p.channels = s.channels;
+        p.multiplier = 1;
+        p.kernel_height = p.kernel_width = kernel;
+        p.stride_height = p.stride_width = p.dilation_height = p.dilation_width = 1;
+        p.activation = DEPTHWISE_LINEAR;
+        set_padding(p, s.top, s.top, s.left, s.left);
+        p.x = p.dx = dense(layout, p.in_height, p.in_width, p.channels);
+        p.y = p.saved = p.dy = dense(layout, p.out_height, p.out_width, p.channels);
+        p.kernel = p.dkernel = {kernel * p.channels, p.channels, 1, 1};
+        const size_t results = static_cast<size_t>(p.batch * p.out_height * p.out_width);
+        const size_t channels = static_cast<size_t>(p.channels);
+        std::vector<float> weights(static_cast<size_t>(kernel * kernel) * channels, 2.0f);
+        std::vector<float> bias(channels, 0.5f), y(results * channels);
+        const std::vector<float> dy(y.size(), 1.0f);
+        std::vector<float> dkernel(weights.size(), 3.0f), dbias(channels);
+        for (const char* isa : supported_isas()) {
+          depthwise_set_isa(isa);
+          CHECK_EQ(depthwise_forward(&p, nullptr, weights.data(), bias.data(), y.data(), nullptr),
+                   DEPTHWISE_OK);
+          CHECK_EQ(depthwise_backward(&p, nullptr, weights.data(), dy.data(), nullptr, nullptr,
+                                      dkernel.data(), dbias.data()),
+                   DEPTHWISE_OK);
+          const auto all = [](const std::vector<float>& values, float value) {
+            return std::count(values.begin(), values.end(), value) ==
+                   static_cast<std::ptrdiff_t>(values.size());
+          };
+          CHECK(all(y, 0.5f));
+          CHECK(all(dkernel, 0.0f));
+          CHECK(all(dbias, static_cast<float>(results)));
         }
       }
     }

@@ -343,6 +343,27 @@ def test_inference_leaves(what: str) -> None:
     np.testing.assert_allclose(predict(folded, x), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_inference_leaves_subclasses_of_our_layers() -> None:
+    class Standardised(DepthwiseConv2D):
+        def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+            deviation = keras.ops.std(kernel, axis=(0, 1), keepdims=True)
+            return super().convolution_op(inputs, kernel / deviation)
+
+    layers = [Standardised(3, name="mine"), keras.layers.BatchNormalization()]
+    model = keras.Sequential([keras.Input((8, 8, 4)), *layers])
+    randomise_normalization(model)
+    x = images(8, channels=4)
+    expected = predict(model, x)
+    folded, report = accelerate(model, inference=True)
+    reason = "Standardised is a subclass and may compute something else: nothing folded"
+    assert report == {
+        "replaced": [],
+        "folded": [],
+        "left": [depthwise.Replacement("mine", "left", reason)],
+    }
+    np.testing.assert_allclose(predict(folded, x), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_inference_says_that_it_cannot_look_into_a_subclassed_model() -> None:
     class Network(keras.Model):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -174,6 +174,22 @@ def test_a_config_that_asks_for_groups_is_refused() -> None:
         DepthwiseConv2D.from_config(keras_2_config(groups=3))
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("kernel_regularizer", "l2"), ("kernel_constraint", "non_neg"), ("kernel_initializer", "he_normal")],
+)
+def test_a_keyword_that_would_be_ignored_is_refused(keyword: str, value: str) -> None:
+    given: dict[str, Any] = {keyword: value}
+    own = keyword.replace("kernel", "depthwise")
+    message = f"^{keyword}: expected none for a depthwise layer, which has {own}, got '{value}'$"
+    with pytest.raises(ValueError, match=message):
+        DepthwiseConv2D(3, **given)
+    with pytest.raises(ValueError, match=message):
+        SeparableConv2D(4, 3, **given)
+    layer = DepthwiseConv2D.from_config(keras_2_config(**{keyword: value}))  # as a file may have it
+    assert layer.depthwise_regularizer is None
+
+
 def test_a_config_is_left_as_it_was() -> None:
     config = keras_2_config()
     DepthwiseConv2D.from_config(config)

@@ -93,6 +93,21 @@ def test_the_second_order_is_the_same_eagerly(activation: str) -> None:
         np.testing.assert_allclose(twice(*args), tf.function(twice, autograph=False)(*args), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_the_second_order_of_half_types_is_computed_in_float32(dtype: Any) -> None:
+    """Where the slope of gelu_tanh's argument has left float16, its derivative has long become 0."""
+    x, kernel = tf.fill((1, 1, 1, 1), tf.constant(800.0, dtype)), tf.ones((1, 1, 1, 1), dtype)
+    with tf.GradientTape(persistent=True) as outer:
+        outer.watch([x, kernel])
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = depthwise_conv2d(x, kernel, activation="gelu_tanh")
+        once = inner.gradient(y, x)
+    assert float(once[0, 0, 0, 0]) == 1.0
+    assert float(outer.gradient(once, x)[0, 0, 0, 0]) == 0.0
+    assert float(outer.gradient(once, kernel)[0, 0, 0, 0]) == 1.0
+
+
 def test_without_a_bias() -> None:
     x, kernel, _ = inputs(OPTIONS[0])
     for activation in ("linear", "relu", "gelu"):

@@ -313,6 +313,35 @@ def test_does_not_fold_what_a_hook_looks_at() -> None:
     assert set(check(model, inference=True)) == {"0"}
 
 
+def test_does_not_fold_what_a_hook_on_a_module_around_looks_at() -> None:
+    """Neither what a block puts out nor what goes into one; and no hook is called while it is found out."""
+    seen: list[Any] = []
+
+    def watch(*arguments: Any) -> None:
+        seen.append(arguments)
+
+    def folded(model: Any) -> list[str]:
+        report = accelerated(model, inference=True)
+        return [name for name, (action, _) in report.items() if action == "folded"]
+
+    convolution, norm, act = nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.ReLU()
+    model = run_in(nn.Sequential(nn.Sequential(convolution, norm), act))
+    model[0].register_forward_hook(watch)
+    assert folded(model) == ["0.1"]
+    assert not seen
+
+    convolution, norm, act = nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.ReLU()
+    model = run_in(nn.Sequential(convolution, nn.Sequential(norm, act)))
+    model[1].register_forward_pre_hook(watch)
+    assert folded(model) == []
+    assert not seen
+
+    model = run_in(nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Identity(), nn.BatchNorm2d(8)))
+    model[1].register_forward_hook(watch)
+    assert folded(model) == []
+    assert not seen
+
+
 def test_does_not_fold_statistics_of_the_batch() -> None:
     model = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8, track_running_stats=False))
     assert check(model, inference=True)["1"] == (

@@ -1,10 +1,7 @@
 """The command line, `depthwise`: the only part of the package that needs more than NumPy.
 
-Nothing here is imported by `import depthwise`. What the commands need is installed by
-
-    pip install "depthwise[cli]"
-
-and `main` says so in one line when it is missing.
+Nothing here is imported by `import depthwise`. What the commands need comes with the extra "cli" (in the repository:
+`pip install ".[cli]"`), and `main` says so in one line when it is missing.
 """
 
 from __future__ import annotations

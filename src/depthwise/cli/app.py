@@ -188,8 +188,7 @@ def info(json: Json = False) -> None:
     """Show the version, the processor's features, the instruction set in use, the kernels and the threads."""
     from depthwise.cli.report import plain_text, print_json, print_tables, rows_table
 
-    with library_errors():
-        facts = dataclasses.asdict(depthwise.info())
+    facts = dataclasses.asdict(depthwise.info())
     if json:
         print_json(facts)
         return

@@ -40,4 +40,6 @@ def explain_missing_extra(error: ModuleNotFoundError) -> str | None:
     module = (error.name or "").partition(".")[0]
     if module not in _EXTRA_MODULES:
         return None
-    return f'depthwise: the command line needs {module}, which is not installed: pip install "depthwise[cli]"'
+    return (
+        f'depthwise: the command line needs {module}, which is not installed; it comes with the extra "cli"'
+    )

@@ -37,7 +37,9 @@ from depthwise.spec import Spec
 
 __all__ = ["scale", "tangent_in_parts"]
 
-_FUNCTIONS = Functions(where=jnp.where, exp=jnp.exp, tanh=jnp.tanh, erf=jax.lax.erf)
+_FUNCTIONS = Functions(
+    where=jnp.where, exp=jnp.exp, tanh=jnp.tanh, erf=jax.lax.erf, zeros_like=jnp.zeros_like
+)
 _HALF_TYPES = ("float16", "bfloat16")
 
 

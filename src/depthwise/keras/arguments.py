@@ -14,7 +14,7 @@ from depthwise.activations import Activation
 from depthwise.arguments import Padding, Pair
 from depthwise.spec import Spec
 
-__all__ = ["Options", "count_argument", "layer_spec", "modern_config", "normalise"]
+__all__ = ["Options", "count_argument", "layer_spec", "modern_arguments", "modern_config", "normalise"]
 
 
 class Options(NamedTuple):
@@ -104,8 +104,26 @@ def layer_spec(options: Options, activation: Activation, use_bias: bool) -> Spec
     )
 
 
+def modern_arguments(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """A constructor's extra keyword arguments, without those that only a config of Keras 2 has.
+
+    Raises:
+        ValueError: as `modern_config`; or one of them is set, which would be ignored.
+    """
+    for key, unset in (
+        ("kernel_initializer", (None, "glorot_uniform", "GlorotUniform")),
+        ("kernel_regularizer", (None,)),
+        ("kernel_constraint", (None,)),
+    ):
+        value = keywords.get(key)
+        if (value.get("class_name") if isinstance(value, Mapping) else value) not in unset:
+            own = key.replace("kernel", "depthwise")
+            raise ValueError(f"{key}: expected none for a depthwise layer, which has {own}, got {value!r}")
+    return modern_config(keywords)
+
+
 def modern_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer's config, or its extra keyword arguments, without what only Keras 2 wrote.
+    """A layer's config without what only Keras 2 wrote.
 
     Its depthwise layers inherited keys of the ordinary convolution: they mean nothing, or must say that nothing
     is meant.

@@ -13,7 +13,7 @@ from keras import ops
 
 from depthwise.activations import Activation
 from depthwise.arguments import bool_argument
-from depthwise.keras.arguments import Options, layer_spec, modern_config, normalise
+from depthwise.keras.arguments import Options, layer_spec, modern_arguments, modern_config, normalise
 from depthwise.keras.backend import compiles_whole_models, convolve, mix_channels, uncached
 from depthwise.keras.export import exporting, standard_convolution
 from depthwise.keras.fusing import fused_activation
@@ -37,7 +37,7 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def _construct(self, rank: int, options: dict[str, Any], kwargs: dict[str, Any]) -> None:
         """Run the stock layer's constructor on checked arguments. Padding in numbers is ours alone."""
-        kwargs = self._modern(kwargs)
+        kwargs = self._modern_arguments(kwargs)
         strided_dilation = kwargs.pop("strided_dilation", False)
         checked = normalise(rank, **options, strided_dilation=strided_dilation)
         given = checked._asdict()
@@ -58,6 +58,11 @@ class _DepthwiseLayer(keras.layers.Layer):  # type: ignore[misc]
     def _modern(config: dict[str, Any]) -> dict[str, Any]:
         """A config without what only Keras 2 wrote."""
         return modern_config(config)
+
+    @staticmethod
+    def _modern_arguments(keywords: dict[str, Any]) -> dict[str, Any]:
+        """A constructor's keyword arguments without what only a config of Keras 2 has."""
+        return modern_arguments(keywords)
 
     def _stock_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
         """The checked arguments as the stock layer's constructor takes them."""
@@ -203,6 +208,10 @@ class GroupedConv(DepthwiseConv):
     @staticmethod
     def _modern(config: dict[str, Any]) -> dict[str, Any]:
         return config  # the keys that mean nothing for a depthwise layer are its own
+
+    @staticmethod
+    def _modern_arguments(keywords: dict[str, Any]) -> dict[str, Any]:
+        return keywords
 
     def _stock_arguments(self, given: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in given.items() if name != "depth_multiplier"}

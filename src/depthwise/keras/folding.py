@@ -8,16 +8,26 @@ convolution. Both hold only if nothing else reads the values between.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import keras
 import numpy as np
 
+from depthwise.keras import layers
 from depthwise.keras.base import DepthwiseConv, GroupedConv, SeparableConv
 from depthwise.keras.fusing import fused_activation
 from depthwise.replacements import Replacement
 
 __all__ = ["fold"]
+
+# Exact types only: a subclass may compute something else, with its kernel changed on the way for one.
+_FOLDABLE: Final = (
+    layers.DepthwiseConv2D,
+    layers.DepthwiseConv1D,
+    layers.GroupedConv2D,
+    layers.SeparableConv2D,
+    layers.SeparableConv1D,
+)
 
 
 class _Fold(NamedTuple):
@@ -121,6 +131,12 @@ def _folds(
         after = following if normalization is None else next_of.get(id(normalization))
         activation = after if _is_activation(after, convolution) else None
         if normalization is None and activation is None:
+            continue
+        if type(convolution) not in _FOLDABLE:
+            reason = (
+                f"{type(convolution).__name__} is a subclass and may compute something else: nothing folded"
+            )
+            replacements.append(Replacement("/".join((*path, convolution.name)), "left", reason))
             continue
         folds.append(_Fold(convolution, normalization, activation))
         for layer in (normalization, activation):

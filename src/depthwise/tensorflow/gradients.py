@@ -27,7 +27,8 @@ from depthwise.tensorflow.library import (
 
 __all__: list[str] = []
 
-_FUNCTIONS = Functions(where=tf.where, exp=tf.exp, tanh=tf.tanh, erf=tf.math.erf)
+_FUNCTIONS = Functions(where=tf.where, exp=tf.exp, tanh=tf.tanh, erf=tf.math.erf, zeros_like=tf.zeros_like)
+_HALF_TYPES = (tf.float16, tf.bfloat16)
 _NAMES = {info.code: name for name, info in ACTIVATIONS.items()}
 _ATTRIBUTES = (
     "strides",
@@ -146,9 +147,17 @@ def _scaled(first: _First, saved: Any, ddz: Any) -> tuple[Any, Any, Any]:
     """dz, and the gradients with respect to dy and saved for a gradient `ddz` with respect to it."""
     with tf.GradientTape() as tape:
         tape.watch(saved)
-        dz = scale_by_derivative(first.activation, first.dy, saved, _FUNCTIONS)
+        dz = _scale(first.activation, first.dy, saved)
     dsaved = tape.gradient(dz, saved, output_gradients=ddz)
-    return dz, scale_by_derivative(first.activation, ddz, saved, _FUNCTIONS), dsaved
+    return dz, _scale(first.activation, ddz, saved), dsaved
+
+
+def _scale(activation: Activation, dy: Any, saved: Any) -> Any:
+    """`dy` times the derivative of the activation; computed in float32 for half types, as the kernels do."""
+    if dy.dtype not in _HALF_TYPES:
+        return scale_by_derivative(activation, dy, saved, _FUNCTIONS)
+    widened = (tf.cast(dy, tf.float32), tf.cast(saved, tf.float32))
+    return tf.cast(scale_by_derivative(activation, *widened, _FUNCTIONS), dy.dtype)
 
 
 def _inputs(first: _First, dx: Any, dkernel: Any, dbias: Any, ddy: Any, dsaved: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from depthwise.torch.kernels import Options, Tensor, activation_info
 
 __all__: list[str] = []
 
-_FUNCTIONS = Functions(torch.where, torch.exp, torch.tanh, torch.erf)
+_FUNCTIONS = Functions(torch.where, torch.exp, torch.tanh, torch.erf, torch.zeros_like)
 
 
 class _Convolution(torch.autograd.Function):  # type: ignore[misc]  # PyTorch's types are not looked at

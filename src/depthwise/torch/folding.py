@@ -37,9 +37,11 @@ def fold(model: Module, replacements: list[Replacement]) -> None:
         layer = model.get_submodule(name)
         if places[id(layer)] > 1 or not _can_absorb(layer):
             continue
-        for next_name in following:
+        for before, next_name in zip([name, *following], following, strict=False):
             module = model.get_submodule(next_name)
-            if type(module) is nn.Identity:
+            if _is_watched_between(model, before, next_name):
+                break
+            if type(module) is nn.Identity and not _has_hooks(module):
                 continue
             if places[id(module)] > 1:
                 break
@@ -94,11 +96,16 @@ def _traced(model: Module) -> Any | None:
     """What the model's forward method does, or None where that depends on the values.
 
     A copy is traced, so that nothing of it stays in the model; of parameters, which are large and which nothing but
-    training changes, there is no second one.
+    training changes, there is no second one. It has no hooks: they are not to be called with symbols, and who has some
+    is not folded anyway.
     """
     try:
         memo = {id(parameter): parameter for parameter in model.parameters()}
-        return _Tracer().trace(copy.deepcopy(model, memo))
+        model = copy.deepcopy(model, memo)
+        for module in model.modules():
+            for kind in _HOOKS:
+                getattr(module, kind).clear()
+        return _Tracer().trace(model)
     except Exception:  # whatever the model raises when it is given symbols
         return None
 
@@ -140,10 +147,25 @@ def _replace(model: Module, name: str, module: Module) -> None:
 # --- what can be folded ---------------------------------------------------------------------------
 
 
+_HOOKS: Final = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 def _has_hooks(module: Module) -> bool:
     """Whether somebody looks at what goes into the module or comes out of it."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, kind, None) for kind in kinds)
+    return any(getattr(module, kind, None) for kind in _HOOKS)
+
+
+def _is_watched_between(model: Module, name: str, next_name: str) -> bool:
+    """Whether a module has hooks that what the one puts out leaves, or enters, on its way to the other."""
+    crossed = set(_containers(name)) ^ set(_containers(next_name))
+    return any(_has_hooks(model.get_submodule(container)) for container in crossed)
+
+
+def _containers(name: str) -> Iterator[str]:
+    """The names of the modules around a module, but for the model itself."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
 
 
 def _can_absorb(layer: Module) -> bool:
