@@ -111,9 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parsed.error(str(error))
         for (name, folder), imported in zip(options.builds, folders, strict=True):
             if imported != folder:
-                parsed.error(
-                    f"{name}: expected depthwise from {folder}, got the one in {imported}: an editable install comes first"
-                )
+                hides = f"{name}: expected depthwise from {folder}, got the one in {imported}"
+                parsed.error(f"{hides}: an editable install comes before others")
         table = Table("microseconds", *runtimes, title=f"{threads} threads")
         for chosen in options.cases:
             for what in options.what:
