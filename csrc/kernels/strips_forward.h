@@ -164,7 +164,7 @@ class Strips {
 template <class A>
 TapRange whole_rows(const depthwise_params& p, const PlaneTask& task) {
   const int64_t n = lanes<A>, plane = p.in_height * p.in_width;
-  if (p.x.row != p.in_width) return {0, 0};
+  if (p.x.row != p.in_width || plane == 0) return {0, 0};
   const bool touch = p.x.channel == plane && (p.batch == 1 || p.x.batch == p.channels * plane);
   const int64_t index = task.image * p.channels + task.channel;
   const int64_t elements_before = touch ? index * plane : 0;
@@ -174,7 +174,7 @@ TapRange whole_rows(const depthwise_params& p, const PlaneTask& task) {
   const int64_t before = max_of(0, p.pad_left - elements_before);
   const int64_t after = max_of(0, reach - p.in_width - elements_after);
   const auto rows = [&](int64_t elements) {
-    return elements == 0 ? 0 : ceil_div(elements, max_of(1, p.in_width));
+    return elements == 0 ? 0 : ceil_div(elements, p.in_width);
   };
   return {rows(before), p.in_height - rows(after)};
 }
