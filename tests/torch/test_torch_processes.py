@@ -25,7 +25,7 @@ class Blurred(Dataset[Any]):  # type: ignore[misc]
         return 8
 
     def __getitem__(self, index: int) -> Any:
-        x = draw(CHANNELS, 48, 48, dtype=torch.float32, seed=index)
+        x = draw(CHANNELS, 96, 96, dtype=torch.float32, seed=index)
         return depthwise_conv2d(x, torch.full((CHANNELS, 1, 3, 3), 1 / 9), padding="same")
 
 
@@ -94,7 +94,7 @@ def threads():
 
 torch.set_num_threads(2)
 set_num_threads(2)
-x = torch.ones(1, 32, 64, 64)
+x = torch.ones(1, 32, 96, 96)
 torch.conv2d(x, torch.ones(32, 32, 1, 1))
 before = threads()
 depthwise_conv2d(x, torch.ones(32, 1, 3, 3))
@@ -115,7 +115,7 @@ from depthwise.torch import depthwise_conv2d
 
 torch.set_num_threads(2)
 set_num_threads(2)
-x, weight = torch.ones(1, 32, 64, 64), torch.ones(32, 1, 3, 3)
+x, weight = torch.ones(1, 32, 96, 96), torch.ones(32, 1, 3, 3)
 y = depthwise_conv2d(x, weight)
 child = os.fork()
 if child == 0:
