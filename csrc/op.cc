@@ -16,40 +16,38 @@
 namespace depthwise {
 namespace {
 
-// All kernels of one instruction set.
-struct CompiledKernels {
-  KernelSet floats{}, halves{};
-
-  const KernelSet& of(int32_t dtype) const {
-    return dtype == DEPTHWISE_FLOAT16 || dtype == DEPTHWISE_BFLOAT16 ? halves : floats;
+// The kernels of an instruction set: a function for each dtype, in the order of their codes.
+constexpr int dtypes = 4;
+using Kernels = KernelSet (*)();
+#define DW_KERNELS_OF(isa)                                                                     \
+  case Isa::isa: {                                                                             \
+    static constexpr Kernels of_dtype[dtypes] = {isa::float32_kernels, isa::float64_kernels,   \
+                                                 isa::float16_kernels, isa::bfloat16_kernels}; \
+    return of_dtype;                                                                           \
   }
-};
 
-// None where the set is not compiled in.
-CompiledKernels kernels_of(Isa isa) {
+// Null where the set is not compiled in.
+const Kernels* kernels_of(Isa isa) {
   switch (isa) {
 #if defined(DW_HAVE_BASELINE)
-    case Isa::baseline:
-      return {baseline::float_kernels(), baseline::half_kernels()};
+    DW_KERNELS_OF(baseline)
 #endif
 #if defined(DW_HAVE_AVX2)
-    case Isa::avx2:
-      return {avx2::float_kernels(), avx2::half_kernels()};
+    DW_KERNELS_OF(avx2)
 #endif
 #if defined(DW_HAVE_AVX512)
-    case Isa::avx512:
-      return {avx512::float_kernels(), avx512::half_kernels()};
+    DW_KERNELS_OF(avx512)
 #endif
 #if defined(DW_HAVE_NEON)
-    case Isa::neon:
-      return {neon::float_kernels(), neon::half_kernels()};
+    DW_KERNELS_OF(neon)
 #endif
     default:
-      return {};
+      return nullptr;
   }
 }
+#undef DW_KERNELS_OF
 
-bool is_compiled(Isa isa) { return kernels_of(isa).floats.count > 0; }
+bool is_compiled(Isa isa) { return kernels_of(isa) != nullptr; }
 
 bool usable(Isa isa) { return is_compiled(isa) && cpu_supports(isa); }
 
@@ -171,12 +169,10 @@ double elements_beyond(const depthwise_params& p) {
 
 // The first kernel that takes this direction and these parameters; null for none.
 const Kernel* find_kernel(Direction direction, const depthwise_params& p) {
-  const KernelSet set = kernels_of(isa_in_use().load(std::memory_order_relaxed)).of(p.dtype);
+  const KernelSet set = kernels_of(isa_in_use().load(std::memory_order_relaxed))[p.dtype]();
   for (int i = 0; i < set.count; ++i) {
     const Kernel& kernel = set.kernels[i];
-    if (kernel.direction == direction && kernel.dtype == p.dtype && kernel.accepts(p)) {
-      return &kernel;
-    }
+    if (kernel.direction == direction && kernel.accepts(p)) return &kernel;
   }
   return nullptr;
 }
@@ -323,10 +319,14 @@ extern "C" const depthwise_team* depthwise_use_team(const depthwise_team* team) 
 }
 
 extern "C" const char* depthwise_kernel_name(int index) {
-  const auto [floats, halves] = depthwise::kernels_of(depthwise::isa_in_use().load());
-  if (index < 0 || index >= floats.count + halves.count) return nullptr;
-  return index < floats.count ? floats.kernels[index].name
-                              : halves.kernels[index - floats.count].name;
+  if (index < 0) return nullptr;
+  const depthwise::Kernels* const kernels = depthwise::kernels_of(depthwise::isa_in_use().load());
+  for (int dtype = 0; dtype < depthwise::dtypes; ++dtype) {
+    const depthwise::KernelSet set = kernels[dtype]();
+    if (index < set.count) return set.kernels[index].name;
+    index -= set.count;
+  }
+  return nullptr;
 }
 
 extern "C" const char* depthwise_chosen_kernel(const depthwise_params* params, int backward) {

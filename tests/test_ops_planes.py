@@ -121,7 +121,7 @@ def test_bits_are_the_same_wherever_columns_lie(
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 2), (2, 1), (3, 1), (3, 2), (7, 2), (3, 3)])
 def test_strides_of_planes_in_place(dtype: str, strides: tuple[int, int], isa: str) -> None:
     n = lanes(isa, dtype)
-    kernels = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (5, 3), (3, 5))
+    kernels = ((1, 1), (1, 3), (1, 4), (2, 2), (3, 3), (4, 4), (5, 5), (5, 3), (3, 5))
     for kernel, columns, multiplier in itertools.product(kernels, (n, n + 3, 2 * n, 3 * n - 1), (1, 2)):
         for height in (2, 7, 12):
             case = Case(

@@ -55,12 +55,12 @@ class Array {
 depthwise::KernelSet kernels_in_use() {
   const std::string isa = depthwise_isa();
 #if defined(__x86_64__)
-  if (isa == "avx512") return depthwise::avx512::float_kernels();
-  if (isa == "avx2") return depthwise::avx2::float_kernels();
+  if (isa == "avx512") return depthwise::avx512::float32_kernels();
+  if (isa == "avx2") return depthwise::avx2::float32_kernels();
 #elif defined(__aarch64__)
-  if (isa == "neon") return depthwise::neon::float_kernels();
+  if (isa == "neon") return depthwise::neon::float32_kernels();
 #endif
-  return depthwise::baseline::float_kernels();
+  return depthwise::baseline::float32_kernels();
 }
 
 // That of this name; null for none.

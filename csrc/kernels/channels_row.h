@@ -77,7 +77,7 @@ const DenseTiles<S>* dense_tiles_for(int rows, int64_t stride) {
 }
 
 // The same, however elements are loaded. Not inline, for tiles take long to compile: those of the
-// type that half types are computed in are compiled in table_floats.cc only.
+// type that half types are computed in are compiled in table_float32.cc only.
 template <class S>
 const DenseTiles<S>* find_dense_tiles(int rows, int64_t stride, Loading loading) {
   if constexpr (can_permute_run<S>) {

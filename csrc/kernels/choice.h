@@ -147,34 +147,33 @@ bool takes_gradients(const depthwise_params& p) {
 inline bool takes_all(const depthwise_params&) { return true; }
 
 // Elements of a table, in order of preference.
-#define DW_FAMILY(family, T, dtype, code, accepts, kernel)                                        \
-  {#family "_forward_" dtype, Direction::forward, code, accepts, kernel(family##_forward<T>, T)}, \
-      {#family "_input_gradient_" dtype, Direction::input_gradient, code, accepts,                \
-       kernel(family##_input_gradient<T>, T)},                                                    \
-  {                                                                                               \
-    #family "_kernel_gradient_" dtype, Direction::kernel_gradient, code, accepts,                 \
-        kernel(family##_kernel_gradient<T>, T)                                                    \
+#define DW_FAMILY(family, T, dtype, accepts, kernel)                                        \
+  {#family "_forward_" dtype, Direction::forward, accepts, kernel(family##_forward<T>, T)}, \
+      {#family "_input_gradient_" dtype, Direction::input_gradient, accepts,                \
+       kernel(family##_input_gradient<T>, T)},                                              \
+  {                                                                                         \
+    #family "_kernel_gradient_" dtype, Direction::kernel_gradient, accepts,                 \
+        kernel(family##_kernel_gradient<T>, T)                                              \
   }
 #define DW_CHANNELS(kernel, T) along_longer<kernel, has_short_rows>
 #define DW_COLUMNS(kernel, T) along_longer<kernel, has_narrow_planes<T>>
-#define DW_KERNELS(T, dtype, code)                                                             \
-  {"scale_forward_" dtype, Direction::forward, code, takes_scale<T>, scale_forward<T>},        \
-      {"pixels_forward_" dtype, Direction::forward, code, takes_pixels<T>, pixels_forward<T>}, \
-      {"karatsuba_forward_" dtype, Direction::forward, code, takes_karatsuba<T>,               \
-       karatsuba_forward<T>},                                                                  \
-      {"columns_forward_" dtype "_in_place", Direction::forward, code, takes_strips<T>,        \
-       strips_forward<T>},                                                                     \
-      {"columns_forward_" dtype "_adjacent", Direction::forward, code, takes_adjacent<T>,      \
-       columns_forward<T>},                                                                    \
-      {"karatsuba_input_gradient_" dtype, Direction::input_gradient, code,                     \
-       takes_karatsuba_gradients<T>, karatsuba_input_gradient<T>},                             \
-      {"karatsuba_kernel_gradient_" dtype, Direction::kernel_gradient, code,                   \
-       takes_karatsuba_gradients<T>, karatsuba_kernel_gradient<T>},                            \
-      {"channels_gradients_" dtype, Direction::gradients, code, takes_gradients<T>,            \
-       channels_gradients<T>},                                                                 \
-      DW_FAMILY(channels, T, dtype, code, takes_channels<T>, DW_CHANNELS),                     \
-      DW_FAMILY(columns, T, dtype, code, takes_columns, DW_COLUMNS),                           \
-      DW_FAMILY(channels, T, dtype "_any", code, takes_all, DW_CHANNELS)
+#define DW_KERNELS(T, dtype)                                                                       \
+  {"scale_forward_" dtype, Direction::forward, takes_scale<T>, scale_forward<T>},                  \
+      {"pixels_forward_" dtype, Direction::forward, takes_pixels<T>, pixels_forward<T>},           \
+      {"karatsuba_forward_" dtype, Direction::forward, takes_karatsuba<T>, karatsuba_forward<T>},  \
+      {"columns_forward_" dtype "_in_place", Direction::forward, takes_strips<T>,                  \
+       strips_forward<T>},                                                                         \
+      {"columns_forward_" dtype "_adjacent", Direction::forward, takes_adjacent<T>,                \
+       columns_forward<T>},                                                                        \
+      {"karatsuba_input_gradient_" dtype, Direction::input_gradient, takes_karatsuba_gradients<T>, \
+       karatsuba_input_gradient<T>},                                                               \
+      {"karatsuba_kernel_gradient_" dtype, Direction::kernel_gradient,                             \
+       takes_karatsuba_gradients<T>, karatsuba_kernel_gradient<T>},                                \
+      {"channels_gradients_" dtype, Direction::gradients, takes_gradients<T>,                      \
+       channels_gradients<T>},                                                                     \
+      DW_FAMILY(channels, T, dtype, takes_channels<T>, DW_CHANNELS),                               \
+      DW_FAMILY(columns, T, dtype, takes_columns, DW_COLUMNS),                                     \
+      DW_FAMILY(channels, T, dtype "_any", takes_all, DW_CHANNELS)
 
 template <int count>
 KernelSet set_of(const Kernel (&table)[count]) {

@@ -37,7 +37,6 @@ struct Call {
 struct Kernel {
   const char* name;
   Direction direction;
-  depthwise_dtype dtype;
   bool (*accepts)(const depthwise_params& params);
   bool (*run)(const Call& call);  // false: out of memory
 };
@@ -48,12 +47,13 @@ struct KernelSet {
   int count;
 };
 
-// Those of float32 and float64, and those of the half types: each is a file of its own, so that
-// they are compiled side by side.
+// Those of each dtype are in a file of their own (table_*.cc), to be compiled side by side.
 #define DW_DECLARE_KERNELS(isa) \
   namespace isa {               \
-  KernelSet float_kernels();    \
-  KernelSet half_kernels();     \
+  KernelSet float32_kernels();  \
+  KernelSet float64_kernels();  \
+  KernelSet float16_kernels();  \
+  KernelSet bfloat16_kernels(); \
   }
 DW_DECLARE_KERNELS(baseline)
 DW_DECLARE_KERNELS(avx2)
