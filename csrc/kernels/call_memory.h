@@ -137,7 +137,8 @@ struct RowBlocks {
     count = min_of(ceil_div(max_of(1, tasks), max_of(1, other_tasks)), max_of(1, rows));
     count = evened(count, other_tasks, threads);
     if (rows < together * count) {
-      const bool are_even = rows % together == 0 && rows / together * other_tasks % threads == 0;
+      const bool are_even =
+          rows >= together && rows % together == 0 && rows / together * other_tasks % threads == 0;
       count = are_even ? rows / together : count;
       together = are_even ? together : 1;
     }
